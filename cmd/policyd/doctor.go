@@ -31,13 +31,11 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		PreRunE: func(*cobra.Command, []string) error {
 			for i, h := range o.Egress {
 				name, ok := policy.ParseName(h)
-				if address, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
-					name, ok = address.String(), true
-				}
-				if !ok {
+				address, err := netip.ParseAddr(strings.Trim(h, "[]"))
+				if !ok && err != nil {
 					return fmt.Errorf("--egress %q is neither a host name nor an address", h)
 				}
-				o.Egress[i] = name
+				o.Egress[i] = either(err == nil, address.String(), name)
 			}
 			return nil
 		},

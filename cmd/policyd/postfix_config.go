@@ -1,11 +1,8 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 )
 
@@ -30,19 +27,12 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config --remove",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if o.Settings, err = c.load(cmd); err != nil && !remove {
-				return err
-			}
-			if err != nil { // the way back must not depend on them
-				cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
-			}
 			if remove {
-				removal, err := doctor.Remove(cmd.Context(), o)
-				if err != nil {
-					return err
-				}
-				return show(cmd, removal, (*screen).removal)
+				return showRemoval(c, cmd, o)
+			}
+			var err error
+			if o.Settings, err = c.load(cmd); err != nil {
+				return err
 			}
 			lines, err := doctor.MakeLines(cmd.Context(), o)
 			if err != nil {
@@ -83,16 +73,4 @@ func (s *screen) postfixLines(l doctor.Lines) {
 	part("master.cf", "add at the end", l.Master)
 	part("transport_own", "a new file: one line per domain of this site", l.Own)
 	s.linef("# then: postfix check && postfix reload && policyd doctor")
-}
-
-// removal writes the commands, and what they leave, in comments.
-func (s *screen) removal(r doctor.Removal) {
-	for _, h := range r.Hidden {
-		s.linef("# edit by hand: %s", h)
-	}
-	s.lines(r.Commands)
-	if len(r.Commands) > 0 {
-		s.linef("# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd")
-		s.linef("# kept, useful without policyd too: %s", strings.Join(r.Kept, "; "))
-	}
 }

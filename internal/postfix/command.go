@@ -133,7 +133,7 @@ func (c Commands) run(ctx context.Context, p process) (out, complaint string, er
 		}
 	}
 	switch {
-	case stdout.overflow:
+	case stdout.room < 0:
 		err = fmt.Errorf("%s: too much output", p.path)
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%s: %w", p.path, ctx.Err())
@@ -146,15 +146,12 @@ func (c Commands) run(ctx context.Context, p process) (out, complaint string, er
 // limited keeps the beginning of the data written to it.
 type limited struct {
 	strings.Builder
-	room     int
-	overflow bool
+	room int // in bytes; below 0 if there were more
 }
 
 // Write implements io.Writer.
 func (l *limited) Write(b []byte) (int, error) {
-	kept := b[:min(len(b), l.room)]
-	l.room -= len(kept)
-	l.overflow = l.overflow || len(kept) < len(b)
-	_, _ = l.Builder.Write(kept)
+	_, _ = l.Builder.Write(b[:min(len(b), max(l.room, 0))])
+	l.room -= len(b)
 	return len(b), nil
 }

@@ -127,10 +127,7 @@ func (s *Site) OwnAddr(a netip.Addr) bool {
 // Lists returns the parameters that have entries, and the domains that they name, without what is in tables;
 // .example.com stands for all names below it.
 func (s *Site) Lists() (parameters, domains []string) {
-	v := s.current()
-	if v == nil {
-		return nil, nil
-	}
+	v := cmp.Or(s.current(), &view{})
 	seen := map[string]bool{}
 	for _, l := range v.lists {
 		parameters = append(parameters, l.parameter)

@@ -22,15 +22,11 @@ func (s *Site) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookRound)
 	defer tick.Stop()
 	for {
-		v := s.current()
-		if v != nil && v.changed() {
+		if v := s.current(); v != nil && v.changed() {
 			// The old lists are void immediately, not only when the new ones have been read.
 			s.latest.CompareAndSwap(v, nil)
-			v = nil
 		}
-		if v == nil || v.due() {
-			_, _ = s.read(ctx)
-		}
+		_, _ = s.read(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -65,7 +61,7 @@ func (s *Site) view(ctx context.Context, e dns.Effort) (*view, error) {
 	return s.read(ctx)
 }
 
-// read reads everything, or waits for a concurrent call that does.
+// read reads everything if there is no current view or it is due, or waits for a concurrent call that does.
 func (s *Site) read(ctx context.Context) (*view, error) {
 	if err := s.reading.Acquire(ctx, 1); err != nil {
 		return nil, err

@@ -42,6 +42,19 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 	return false, err
 }
 
+// addRelays adds the hosts that a parameter names, and the tables of such hosts.
+func (v *view) addRelays(c Commands, parameter, value string) {
+	tables := slices.Contains(strings.Fields(nexthopTables), parameter)
+	if tables || slices.Contains(strings.Fields(nexthopParameters), parameter) {
+		addHosts(v.relays, value)
+	}
+	for _, table := range Tokens(value) {
+		if tables {
+			v.relayTables = append(v.relayTables, question{at: c, table: table})
+		}
+	}
+}
+
 // resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of
 // an indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
 func (c Commands) resultHosts(ctx context.Context, table string) ([]string, error) {

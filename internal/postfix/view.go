@@ -123,15 +123,8 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	}
 	for _, at := range slices.Sorted(maps.Keys(p)) {
 		parameter := at[strings.LastIndexByte(at, '/')+1:]
-		switch {
-		case slices.Contains(strings.Fields(nexthopParameters), parameter):
-			addHosts(v.relays, p[at])
-		case slices.Contains(strings.Fields(nexthopTables), parameter):
-			addHosts(v.relays, p[at])
-			for _, table := range Tokens(p[at]) {
-				v.relayTables = append(v.relayTables, question{at: c, table: table})
-			}
-		case slices.Contains(strings.Fields(listParameters), parameter):
+		v.addRelays(c, parameter, p[at])
+		if slices.Contains(strings.Fields(listParameters), parameter) {
 			relay := parameter == "relay_domains"
 			l := list{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
 			if err := v.addList(l, p[at]); err != nil {

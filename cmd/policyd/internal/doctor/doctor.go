@@ -85,6 +85,7 @@ func Examine(ctx context.Context, o Options) Report {
 		e.checkTransportMaps()
 		e.checkService()
 		e.checkRoots()
+		e.checkOtherTables(ctx)
 		e.checkConnections(ctx)
 		e.checkOwn(ctx)
 	}

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -41,18 +40,15 @@ type Service struct {
 	Parameters []Parameter `json:"parameters"`
 }
 
-// ErrTooOld is returned for a Postfix that cannot use policyd.
-var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
-
 // MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
-// listeners of policyd. The error is ErrTooOld, or that there is no Postfix.
+// listeners of policyd. The error is that there is no Postfix, or that it is too old.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	p, err := newPlan(ctx, o)
 	if err != nil {
 		return Lines{}, err
 	}
 	if !p.version.since(4, 0) {
-		return Lines{}, fmt.Errorf("this is %s: %w", p.version, ErrTooOld)
+		return Lines{}, fmt.Errorf("this is %s: policyd needs Postfix 3.4 or later", p.version)
 	}
 	l := Lines{
 		Postfix: string(p.version), Directory: p.directory, Parameters: p.parameters(),

@@ -6,14 +6,23 @@ import (
 	"strings"
 )
 
-// checkOther tests a table of the site beside those of policyd: if Postfix cannot use it, mail waits as well. A user
-// other than root may not be allowed to read it.
-func (e *exam) checkOther(ctx context.Context, parameter, table string) {
-	if !strings.Contains(table, ":") {
-		e.found("postmap-fails", fmt.Sprintf("%s has %q, which is not of the form type:name", parameter, table),
-			e.set(parameter, e.wanted(parameter)))
-	} else if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil && e.User == 0 {
-		e.found("postmap-fails", parameter+" has "+table+": "+err.Error(),
-			"# correct the table, or remove it from "+parameter)
+// checkOtherTables tests the tables of the site beside those of policyd: if Postfix cannot use one, mail waits as well.
+// A user other than root may not be allowed to read it. checkOwn and checkTables report guards and maps of policyd.
+func (e *exam) checkOtherTables(ctx context.Context) {
+	for _, parameter := range []string{policyMaps, transportMaps} {
+		for _, t := range e.tables(parameter, e.params[parameter]) {
+			guard := parameter == transportMaps && t.pattern
+			if guard || t.asks || t.here {
+				continue
+			}
+			table := strings.TrimPrefix(t.text, "proxy:")
+			if !strings.Contains(table, ":") {
+				e.found("postmap-fails", fmt.Sprintf("%s has %q, which is not of the form type:name", parameter, table),
+					e.set(parameter, e.wanted(parameter)))
+			} else if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil && e.User == 0 {
+				e.found("postmap-fails", parameter+" has "+table+": "+err.Error(),
+					"# correct the table, or remove it from "+parameter)
+			}
+		}
 	}
 }

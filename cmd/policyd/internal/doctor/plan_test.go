@@ -89,7 +89,7 @@ func TestMakeLines(t *testing.T) {
 
 	for _, old := range []string{"3.3", "x", ""} {
 		_, err := linesOf(t, old, same)
-		require.ErrorIs(t, err, ErrTooOld)
+		require.ErrorContains(t, err, "policyd needs Postfix 3.4 or later")
 	}
 	none := Options{Settings: &settings.Loaded{}, Postconf: "/nonexistent/postconf"}
 	_, err := MakeLines(t.Context(), none)

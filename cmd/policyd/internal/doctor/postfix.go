@@ -26,16 +26,10 @@ func (e *exam) checkVersion() {
 	}
 }
 
-// checkMain examines the parameters that policies depend on, as smtp(8) has them: an option of the service in master.cf
-// replaces the value of main.cf.
+// checkMain examines the parameters that policies depend on.
 func (e *exam) checkMain() {
 	for _, r := range slices.Concat(writtenRules(), defaultRules()) {
-		value, change := e.params[r.Name], e.set(r.Name, r.Value)
-		what := is(r.Name, value)
-		if own, replaced := e.params[smtp+"/"+r.Name]; replaced {
-			value, change = own, e.edit("-P", smtp+"/"+r.Name+"="+r.Value)
-			what = e.masterCF() + ", service " + smtp + ": " + is(r.Name, value)
-		}
+		value, what, change := e.asSMTPHas(r)
 		forDANE := r.wrong == "dnssec-lookups-off" || r.wrong == "dane-insecure-mx"
 		switch {
 		case forDANE && !e.Settings.Policy.DANE: // it does not matter

@@ -16,6 +16,17 @@ func (p plan) overrides(parameter string) (services []string) {
 	return services
 }
 
+// asSMTPHas returns the value of a parameter as smtp(8) has it, what a finding says of it, and the command that corrects
+// it: an option of the service in master.cf replaces the value of main.cf.
+func (e *exam) asSMTPHas(r rule) (value, what, change string) {
+	option := smtp + "/" + r.Name
+	if value, replaced := e.params[option]; replaced {
+		return value, e.masterCF() + ", service " + smtp + ": " + is(r.Name, value), e.edit("-P", option+"="+r.Value)
+	}
+	value = e.params[r.Name]
+	return value, is(r.Name, value), e.set(r.Name, r.Value)
+}
+
 // checkServiceTables examines the tables of policyd in the services that set a parameter themselves.
 func (e *exam) checkServiceTables(parameter string) {
 	for _, service := range e.overrides(parameter) {

@@ -23,12 +23,8 @@ func (e *exam) checkConnections(ctx context.Context) {
 	var requests []request
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range e.tables(parameter, e.params[parameter]) {
-			guard := parameter == transportMaps && t.pattern
-			switch {
-			case t.asks:
+			if t.asks {
 				requests = append(requests, request{t.endpoint, t.name})
-			case !guard && !t.here: // checkOwn and checkTables report those
-				e.checkOther(ctx, parameter, strings.TrimPrefix(t.text, "proxy:"))
 			}
 		}
 	}

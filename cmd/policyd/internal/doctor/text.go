@@ -15,14 +15,12 @@ func (r Report) Text(colour text.Palette) string {
 		OK: text.Green}
 	margin := strings.Repeat(" ", indent)
 	var b strings.Builder
-	area := ""
 	for i, f := range r.Findings {
-		if f.Area != area {
+		if i == 0 || r.Findings[i-1].Area != f.Area {
 			if i > 0 {
 				b.WriteString("\n")
 			}
-			area = f.Area
-			b.WriteString(colour.Paint(text.Bold, area) + "\n")
+			b.WriteString(colour.Paint(text.Bold, f.Area) + "\n")
 		}
 		label := fmt.Sprintf("  %-*s", indent-2, f.Severity)
 		what := f.What

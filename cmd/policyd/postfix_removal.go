@@ -1,0 +1,36 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
+)
+
+// showRemoval prints the commands that remove policyd from the configuration of Postfix. Mistakes in the settings are a
+// warning, because the way back must not depend on them.
+func showRemoval(c *common, cmd *cobra.Command, o doctor.Options) error {
+	var err error
+	if o.Settings, err = c.load(cmd); err != nil {
+		cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
+	}
+	removal, err := doctor.Remove(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	return show(cmd, removal, (*screen).removal)
+}
+
+// removal writes the commands, and what they leave, in comments.
+func (s *screen) removal(r doctor.Removal) {
+	for _, h := range r.Hidden {
+		s.linef("# edit by hand: %s", h)
+	}
+	s.lines(r.Commands)
+	if len(r.Commands) > 0 {
+		s.linef("# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd")
+		s.linef("# kept, useful without policyd too: %s", strings.Join(r.Kept, "; "))
+	}
+}
