@@ -175,10 +175,9 @@ func (v *view) addList(l list, text string) error {
 		if asksPolicyd(table) {
 			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, table)
 		}
-		if _, path, ok := strings.Cut(table, ":/"); ok {
-			for _, end := range []string{"", ".db", ".lmdb", ".cdb", ".pag"} {
-				v.note("/" + path + end)
-			}
+		if i := strings.Index(table, ":/"); i >= 0 {
+			path := table[i+1:]
+			v.note(path, path+".db", path+".lmdb", path+".cdb", path+".pag")
 		}
 	}
 	if len(l.names)+len(l.tables) > 0 {

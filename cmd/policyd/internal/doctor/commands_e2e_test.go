@@ -110,7 +110,7 @@ func commands(t *testing.T, postconf string) {
 			require.NotEmpty(t, l.Commands)
 			run(t, postconf, l.Commands)
 			tlsMap := "tls-policy"
-			if v := Version(l.Postfix); v.since(10, 0) {
+			if (plan{version: l.Postfix}).since(10, 0) {
 				tlsMap = "tls-policy-tlsrpt"
 			}
 			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), value(t, postconf, dir, "smtp_tls_policy_maps"))

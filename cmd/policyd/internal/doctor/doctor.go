@@ -76,7 +76,7 @@ func Examine(ctx context.Context, o Options) Report {
 	case err != nil:
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 	default:
-		e.report.Postfix, e.report.ConfigDirectory = string(e.version), e.directory
+		e.report.Postfix, e.report.ConfigDirectory = e.version, e.directory
 		e.checkRunning()
 		e.checkVersion()
 		e.checkResolvConf(servers)

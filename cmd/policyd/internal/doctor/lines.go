@@ -25,21 +25,6 @@ type Lines struct {
 	Commands []string `json:"commands"`
 }
 
-// Parameter is a parameter of main.cf, or of a service in master.cf, with its unexpanded value.
-type Parameter struct {
-	Name  string `json:"parameter"`
-	Value string `json:"value"`
-}
-
-// Service is a service of master.cf.
-type Service struct {
-	// Service is its name and type, as in smtps26/unix.
-	Service string `json:"service"`
-	// Definition is its line in master.cf, without options.
-	Definition string      `json:"definition"`
-	Parameters []Parameter `json:"parameters"`
-}
-
 // MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
 // listeners of policyd. The error is that there is no Postfix, or that it is too old.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
@@ -47,11 +32,11 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	if err != nil {
 		return Lines{}, err
 	}
-	if !p.version.since(4, 0) {
+	if !p.since(4, 0) {
 		return Lines{}, fmt.Errorf("this is %s: policyd needs Postfix 3.4 or later", p.version)
 	}
 	l := Lines{
-		Postfix: string(p.version), Directory: p.directory, Parameters: p.parameters(),
+		Postfix: p.version, Directory: p.directory, Parameters: p.parameters(),
 		Master: []string{}, Services: []Service{}, Commands: []string{},
 	}
 	for _, parameter := range l.Parameters {

@@ -34,30 +34,28 @@ func (e *exam) checkOwn(ctx context.Context) {
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.
 func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
-	var keys, covered, uncovered []string
+	var keys []string
 	for _, d := range domains {
 		keys = append(keys, "postmaster@"+d)
 	}
+	uncovered := slices.Clone(domains)
 	for _, g := range guards {
 		found, err := e.commands.Query(ctx, g.text, keys)
 		if err != nil {
 			e.found("postmap-fails", err.Error(), "postmap -q postmaster@example.com "+quoted(g.text))
 			return
 		}
-		covered = append(covered, found...)
-	}
-	for i, d := range domains {
-		if !slices.Contains(covered, keys[i]) {
-			uncovered = append(uncovered, "#    "+guardEntry(pattern(d)))
-		}
+		uncovered = slices.DeleteFunc(uncovered, func(d string) bool { return slices.Contains(found, "postmaster@"+d) })
 	}
 	switch n := len(uncovered); {
 	case n > 0:
 		const shown = 10
+		change := []string{"# add to the regexp: table, for all names see policyd postfix-config:"}
+		for _, d := range uncovered[:min(n, shown)] {
+			change = append(change, "#    "+guardEntry(pattern(d)))
+		}
 		e.found("own-domain-unguarded",
-			fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", n, len(domains)),
-			append([]string{"# add to the regexp: table, for all names see policyd postfix-config:"},
-				uncovered[:min(n, shown)]...)...)
+			fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", n, len(domains)), change...)
 	case len(domains) > 0:
 		e.found("own-domain-covered", fmt.Sprintf("the guard in transport_maps covers all %d names", len(domains)))
 	}

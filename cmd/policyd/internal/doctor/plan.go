@@ -72,7 +72,7 @@ type plan struct {
 	Options
 	daemon    status.Status // as askDaemon reads it
 	commands  postfix.Commands
-	version   Version
+	version   string // of Postfix
 	directory string // of main.cf
 	queue     string
 	params    postfix.Settings // with all $names expanded, and columns of master.cf, as in smtp/unix/chroot
@@ -112,7 +112,7 @@ func (p *plan) read(ctx context.Context) (err error) {
 	}
 	maps.Copy(p.params, columns)
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
-	p.version = Version(p.params["mail_version"])
+	p.version = p.params["mail_version"]
 	for _, l := range p.daemon.Connections.Listeners {
 		p.endpoints = append(p.endpoints, p.endpointOf(l))
 	}
@@ -222,7 +222,7 @@ func pattern(domain string) string {
 }
 
 // inlineTables reports whether the version has regexp:{…} (postconf(5)).
-func (p plan) inlineTables() bool { return p.version.since(7, 0) }
+func (p plan) inlineTables() bool { return p.since(7, 0) }
 
 // guard returns the table with the domains of this site.
 func (p plan) guard() string {
@@ -262,13 +262,10 @@ func (p plan) chrootColumn() string {
 	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
 }
 
-// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101. Any other text is older than all
-// of them.
-type Version string
-
-// since reports whether it is Postfix 3.minor.patch or later.
-func (v Version) since(minor, patch int) bool {
+// since reports whether this is Postfix 3.minor.patch or later. The version is such as 3.7, 3.10.2 or the snapshot
+// 3.12-20260101; any other text is older than all of them.
+func (p plan) since(minor, patch int) bool {
 	var parts [3]int
-	_, _ = fmt.Sscanf(string(v), "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
+	_, _ = fmt.Sscanf(p.version, "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
 	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }

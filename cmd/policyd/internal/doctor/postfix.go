@@ -15,10 +15,10 @@ func is(name, value string) string {
 
 // checkVersion examines the version of Postfix.
 func (e *exam) checkVersion() {
-	switch what := "Postfix " + string(e.version); {
-	case !e.version.since(4, 0):
+	switch what := "Postfix " + e.version; {
+	case !e.since(4, 0):
 		e.found("postfix-too-old", what, "# upgrade to Postfix 3.4 or later")
-	case !e.version.since(5, 0):
+	case !e.since(5, 0):
 		e.found("postfix-no-host-list", what, e.setting("port26", `mode = "off"`),
 			"# or upgrade to Postfix 3.5 or later")
 	default:
@@ -42,8 +42,8 @@ func (e *exam) checkMain() {
 		}
 	}
 	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)
-	if _, at := e.asking(transportMaps); at >= 0 && header && e.version.since(10, 0) && !e.version.since(10, 6) {
-		e.found("tls-required-breaks-port26", "Postfix "+string(e.version)+" with the service "+e.Settings.Port26.Transport,
+	if _, at := e.asking(transportMaps); at >= 0 && header && e.since(10, 0) && !e.since(10, 6) {
+		e.found("tls-required-breaks-port26", "Postfix "+e.version+" with the service "+e.Settings.Port26.Transport,
 			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
 	}
 }
@@ -88,11 +88,11 @@ func (e *exam) checkPolicyMaps() {
 	// Postfix has a use for the MTA-STS attributes in TLSRPT reports, and since 3.10.5 checks the names of MX hosts
 	// against them.
 	useful := e.params["smtp_tlsrpt_enable"] == "yes" ||
-		e.version.since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
-	switch what := list[at].text + " with Postfix " + string(e.version); {
-	case list[at].serves == "tls-policy-tlsrpt" && !e.version.since(10, 0):
+		e.since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
+	switch what := list[at].text + " with Postfix " + e.version; {
+	case list[at].serves == "tls-policy-tlsrpt" && !e.since(10, 0):
 		e.found("tls-map-tlsrpt-too-early", what, wanted)
-	case list[at].serves == "tls-policy" && e.version.since(10, 0) && useful:
+	case list[at].serves == "tls-policy" && e.since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
 	e.checkServicesWithoutPolicies()
@@ -127,11 +127,10 @@ func (e *exam) checkTransportMaps() {
 
 // checkService examines the service for implicit TLS in master.cf.
 func (e *exam) checkService() {
-	want := e.wantedService()
-	service, name := want.Service, "service "+e.Settings.Port26.Transport
+	service, name := e.service(), "service "+e.Settings.Port26.Transport
 	if e.program(service) != "smtp" {
 		if _, at := e.asking(transportMaps); at >= 0 {
-			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands(want)...)
+			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands(e.wantedService())...)
 		}
 		return
 	}

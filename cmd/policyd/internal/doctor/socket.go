@@ -19,31 +19,26 @@ import (
 // checkConnections tests the connection from Postfix to policyd, for every table in main.cf: directly, and with
 // Postfix's own client. Without any table, it tests the endpoint that postfix-config would write.
 func (e *exam) checkConnections(ctx context.Context) {
-	type request struct{ endpoint, name string }
-	var requests []request
-	for _, parameter := range []string{policyMaps, transportMaps} {
-		for _, t := range e.tables(parameter, e.params[parameter]) {
-			if t.asks {
-				requests = append(requests, request{t.endpoint, t.name})
-			}
-		}
-	}
-	if requests == nil {
-		requests = []request{{e.endpoint, "tls-policy"}}
+	policies, _ := e.asking(policyMaps)
+	transports, _ := e.asking(transportMaps)
+	asked := slices.DeleteFunc(append(policies, transports...), func(t table) bool { return !t.asks })
+	if len(asked) == 0 {
+		asked = []table{{endpoint: e.endpoint, name: "tls-policy"}}
 	}
 	broken := map[string]bool{} // by endpoint: one finding is enough
-	for i, r := range requests {
+	for i, t := range asked {
+		same := func(other table) bool { return other.endpoint == t.endpoint && other.name == t.name }
 		switch {
-		case slices.Contains(requests[:i], r), broken[r.endpoint]:
-		case e.reach(r.endpoint) && e.answer(ctx, r.endpoint, r.name):
-			table := socketmapTable(e.outside(r.endpoint), r.name) // postmap(1) does not run in the queue directory
+		case slices.ContainsFunc(asked[:i], same), broken[t.endpoint]:
+		case e.reach(t.endpoint) && e.answer(ctx, t.endpoint, t.name):
+			table := socketmapTable(e.outside(t.endpoint), t.name) // postmap(1) does not run in the queue directory
 			if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
 				e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 			} else {
 				e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
 			}
 		default:
-			broken[r.endpoint] = true
+			broken[t.endpoint] = true
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (p plan) mapFor(parameter string) string {
 	switch {
 	case parameter == transportMaps:
 		return "transport"
-	case p.version.since(10, 0):
+	case p.since(10, 0):
 		return "tls-policy-tlsrpt"
 	}
 	return "tls-policy"
