@@ -36,7 +36,7 @@ func (p plan) ownFile() []string {
 	var missing []string
 	for _, own := range p.own {
 		if !slices.Contains(strings.Fields(string(text)), own) {
-			missing = append(missing, quoted(own+"    :"))
+			missing = append(missing, quoted(fileEntry(own)))
 		}
 	}
 	if missing == nil {

@@ -213,6 +213,23 @@ func TestEveryFinding(t *testing.T) {
 	}
 }
 
+// A file has other lines than an inline table in main.cf.
+func TestTheLineToAddFitsTheTable(t *testing.T) {
+	t.Parallel()
+	for guard, want := range map[string]string{
+		"regexp:{ {/@mx.own.example$/ :} }": `#    {/@relay\.example$$/  :}`,
+		"regexp:/etc/postfix/guard":         `#    /@relay\.example$/    :`,
+	} {
+		s := newSender(t)
+		s.serve()
+		s.params["relay_domains"], s.params["transport_maps"] = "relay.example", guard+", socketmap:unix:policyd/sock:transport"
+		r := s.examine()
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Code == "own-domain-unguarded" })
+		require.GreaterOrEqual(t, i, 0, "%v", codes(r))
+		require.Contains(t, r.Findings[i].Change, want, guard)
+	}
+}
+
 func atoi(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n

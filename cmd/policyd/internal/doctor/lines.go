@@ -47,7 +47,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 		l.Services, l.Master = append(l.Services, svc), svc.lines()
 		if !p.inlineTables() {
 			for _, own := range p.own {
-				l.Own = append(l.Own, own+"    :")
+				l.Own = append(l.Own, fileEntry(own))
 			}
 		}
 	}

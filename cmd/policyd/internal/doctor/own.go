@@ -50,9 +50,13 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	switch n := len(uncovered); {
 	case n > 0:
 		const shown = 10
+		entry := fileEntry
+		if strings.Contains(guards[0].text, ":{") {
+			entry = guardEntry
+		}
 		change := []string{"# add to the regexp: table, for all names see policyd postfix-config:"}
 		for _, d := range uncovered[:min(n, shown)] {
-			change = append(change, "#    "+guardEntry(pattern(d)))
+			change = append(change, "#    "+entry(pattern(d)))
 		}
 		e.found("own-domain-unguarded",
 			fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", n, len(domains)), change...)

@@ -241,6 +241,9 @@ func (p plan) guardFile() string { return "regexp:" + p.directory + "/transport_
 // guardEntry returns a pattern as an entry of an inline table in main.cf, where a dollar sign must be doubled.
 func guardEntry(pattern string) string { return "{" + strings.ReplaceAll(pattern, "$", "$$") + "  :}" }
 
+// fileEntry returns a pattern as a line of a file.
+func fileEntry(pattern string) string { return pattern + "    :" }
+
 // inlineEntries returns the entries of an inline table of patterns.
 func inlineEntries(table string) (entries []string, ok bool) {
 	inside, ok := strings.CutPrefix(table, "regexp:{")
