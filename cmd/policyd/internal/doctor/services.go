@@ -16,7 +16,7 @@ func (p plan) overrides(parameter string) (services []string) {
 	return services
 }
 
-// asSMTPHas returns the value of a parameter as smtp(8) has it, what a finding says of it, and the command that corrects
+// asSMTPHas returns the value of a parameter as smtp(8) has it, how a finding shows it, and the command that corrects
 // it: an option of the service in master.cf replaces the value of main.cf.
 func (e *exam) asSMTPHas(r rule) (value, what, change string) {
 	option := smtp + "/" + r.Name
