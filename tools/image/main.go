@@ -17,7 +17,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -33,26 +32,21 @@ func main() {
 	}
 }
 
-// platforms are the binaries by architecture, as flags ARCH=FILE.
-type platforms []platform
-
+// platform is the binary for an architecture.
 type platform struct{ arch, binary string }
 
-func (p *platforms) String() string { return "" }
-
-func (p *platforms) Set(text string) error {
-	arch, file, ok := strings.Cut(text, "=")
-	if !ok {
-		return errors.New("expected ARCH=FILE")
-	}
-	*p = append(*p, platform{arch, file})
-	return nil
-}
-
 func run(args []string) error {
-	var binaries platforms
+	var binaries []platform
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
-	flags.Var(&binaries, "binary", "`ARCH=FILE` of a static Linux binary; repeat it for each architecture")
+	add := func(binary string) error {
+		arch, file, ok := strings.Cut(binary, "=")
+		if !ok {
+			return errors.New("expected ARCH=FILE")
+		}
+		binaries = append(binaries, platform{arch, file})
+		return nil
+	}
+	flags.Func("binary", "`ARCH=FILE` of a static Linux binary; repeat it for each architecture", add)
 	version := flags.String("version", "devel", "version in the labels and the name of the image")
 	out := flags.String("out", "", "archive to write")
 	if err := flags.Parse(args); err != nil {
@@ -231,15 +225,14 @@ func (l *layout) add(p platform) error {
 	config, err := l.blobJSON(configType, imageConfig{
 		Created: l.created, target: on,
 		Config: runtime{
-			User: fmt.Sprintf("%d:0", user), Env: []string{"PATH=/usr/bin",
-				"SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+			User:       fmt.Sprintf("%d:0", user),
+			Env:        []string{"PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
 			Entrypoint: []string{"/usr/bin/policyd"}, Cmd: []string{"serve"},
 			Volumes: map[string]struct{}{"/var/lib/policyd": {}}, WorkingDir: "/", Labels: l.labels(),
 			StopSignal: "SIGTERM",
 			Healthcheck: healthcheck{
-				Test: []string{"CMD", "/usr/bin/policyd", "status"}, Interval: 30 * time.Second,
-				Timeout:     5 * time.Second,
-				StartPeriod: 10 * time.Second, Retries: 3,
+				Test: []string{"CMD", "/usr/bin/policyd", "status"}, Retries: 3,
+				Interval: 30 * time.Second, Timeout: 5 * time.Second, StartPeriod: 10 * time.Second,
 			},
 		},
 		RootFS:  rootFS{Type: "layers", DiffIDs: []string{digest(layer)}},
@@ -326,7 +319,7 @@ func pack(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(w, bytes.NewReader(b)); err != nil {
+	if _, err := w.Write(b); err != nil {
 		return nil, err
 	}
 	err = w.Close()
@@ -339,8 +332,8 @@ func (l *layout) archive() ([]byte, error) {
 	named := l.manifests[0]
 	if len(l.manifests) > 1 {
 		var err error
-		if named, err = l.blobJSON(indexType, index{SchemaVersion: 2, MediaType: indexType,
-			Manifests: l.manifests}); err != nil {
+		list := index{SchemaVersion: 2, MediaType: indexType, Manifests: l.manifests}
+		if named, err = l.blobJSON(indexType, list); err != nil {
 			return nil, err
 		}
 	}

@@ -6,7 +6,6 @@
 package main
 
 import (
-	"cmp"
 	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/hex"
@@ -51,7 +50,7 @@ func run(version, out string, binaries []string) (err error) {
 // describe returns the modules of all binaries together.
 func describe(version string, binaries []string) (*cdx.BOM, error) {
 	policyd := cdx.Component{Type: cdx.ComponentTypeApplication, Name: "policyd", Version: version}
-	modules := map[string]cdx.Component{}
+	modules := map[string]cdx.Component{} // by their references
 	for _, binary := range binaries {
 		info, err := buildinfo.ReadFile(binary)
 		if err != nil {
@@ -73,13 +72,10 @@ func describe(version string, binaries []string) (*cdx.BOM, error) {
 		}
 	}
 	policyd.BOMRef = policyd.PackageURL
-	components := slices.SortedFunc(maps.Values(modules), func(a,
-		b cdx.Component) int {
-		return cmp.Compare(a.BOMRef, b.BOMRef)
-	})
-	var refs []string
-	for _, c := range components {
-		refs = append(refs, c.BOMRef)
+	refs := slices.Sorted(maps.Keys(modules))
+	var components []cdx.Component
+	for _, ref := range refs {
+		components = append(components, modules[ref])
 	}
 	bom := cdx.NewBOM()
 	bom.Metadata = &cdx.Metadata{Component: &policyd}

@@ -7,7 +7,7 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -66,12 +66,12 @@ func run(file string, lower bool) error {
 			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.directory, r.lines, r.limit))
 		}
 		if r.types > most {
-			wrong = append(wrong, fmt.Sprintf("%s has a package with %d types, %d are allowed", r.directory, r.types,
-				most))
+			wrong = append(wrong,
+				fmt.Sprintf("%s has a package with %d types, %d are allowed", r.directory, r.types, most))
 		}
 		if r.largest > longest {
-			wrong = append(wrong, fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.directory, r.largest,
-				longest))
+			wrong = append(wrong,
+				fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.directory, r.largest, longest))
 		}
 	}
 	if lower {
@@ -118,8 +118,8 @@ func measure(rows []*row) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (slices.Contains([]string{"bin", "dist", "testdata", "tools"}, path) || len(path) > 1 &&
-			path[0] == '.'):
+		case d.IsDir() && (slices.Contains([]string{"bin", "dist", "testdata", "tools"}, path) ||
+			len(path) > 1 && path[0] == '.'):
 			return filepath.SkipDir
 		case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
@@ -142,8 +142,8 @@ func measure(rows []*row) error {
 		if r.later {
 			total = later
 		}
-		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == total }); i >= 0 &&
-			!servesTests(r.directory) {
+		i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == total })
+		if i >= 0 && !servesTests(r.directory) {
 			rows[i].lines += lines
 		}
 		return nil
@@ -153,8 +153,8 @@ func measure(rows []*row) error {
 // owner returns the row with the longest directory that contains this directory or file, or the row of the file.
 func owner(rows []*row, path string) (best *row) {
 	for _, r := range rows {
-		if strings.HasPrefix(path+"/", r.directory+"/") && (best == nil ||
-			len(r.directory) > len(best.directory)) {
+		contains := strings.HasPrefix(path+"/", r.directory+"/")
+		if contains && (best == nil || len(r.directory) > len(best.directory)) {
 			best = r
 		}
 	}
@@ -163,19 +163,11 @@ func owner(rows []*row, path string) (best *row) {
 
 // count returns the lines and the declared types of a file.
 func count(path string) (lines, types int, err error) {
-	f, err := os.Open(path)
+	source, err := os.ReadFile(path)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { _ = f.Close() }()
-	scanner := bufio.NewScanner(f)
-	for scanner.Scan() {
-		lines++
-	}
-	if err := scanner.Err(); err != nil {
-		return 0, 0, err
-	}
-	parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	parsed, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -184,7 +176,7 @@ func count(path string) (lines, types int, err error) {
 			types += len(g.Specs)
 		}
 	}
-	return lines, types, nil
+	return bytes.Count(source, []byte("\n")), types, nil
 }
 
 // write lowers the limits and keeps the comments.
