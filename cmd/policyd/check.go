@@ -167,7 +167,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
 	o.Roots, o.CAFile, o.Postfix = l.Roots.Pool, l.TLS.CAFile, client
-	o.Servers, o.Policy, o.Helo = servers, l.PolicyOptions(), l.Port26.HeloName
+	o.Servers, o.Policy, o.Helo = servers, l.Lookup().Policy, l.Port26.HeloName
 	o.ProxyFromEnvironment = l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin

@@ -58,8 +58,8 @@ func New(o Options) *Checker {
 	if !o.At.IsZero() {
 		o.Postfix = nil // it judges the present only
 	}
-	// What an operator has switched off on this host says nothing about the receiver.
-	o.Policy.Mode = policy.ModeEnforce
+	// What an operator has switched off or overridden on this host says nothing about the receiver.
+	o.Policy.Mode, o.Policy.Overrides = policy.ModeEnforce, nil
 	o.Policy.Port26 = policy.PortProbe
 	o.Policy.MTASTS = o.Policy.MTASTS && !o.NoConnect // the policy would have to be fetched
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.

@@ -54,7 +54,7 @@ func (d *Daemon) listPromises(f admin.Filter) (list admin.PromiseList) {
 // promiseStatus returns how the memory is doing; nil if promises.vanished is off.
 func (d *Daemon) promiseStatus() *status.PromiseStatus {
 	const most = 5
-	if d.loaded.Load().PolicyOptions().Vanished == promises.Off {
+	if d.loaded.Load().Promises.Vanished == string(promises.Off) {
 		return nil
 	}
 	return &status.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(most)}

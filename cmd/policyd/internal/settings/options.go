@@ -37,21 +37,14 @@ func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 	return o
 }
 
-// PolicyOptions returns what a decision depends on, except the overrides.
-func (l *Loaded) PolicyOptions() policy.Options {
-	return policy.Options{
-		Mode: policy.Mode(l.Mode), Vanished: promises.Mode(l.Promises.Vanished),
+// Lookup returns the settings of lookups.
+func (l *Loaded) Lookup() lookup.Settings {
+	return lookup.Settings{Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups), Policy: policy.Options{
+		Mode: policy.Mode(l.Mode), Overrides: l.Rules, Vanished: promises.Mode(l.Promises.Vanished),
 		IgnoreUnsigned: l.Policy.UnsignedMX == "ignore", IgnoreMixed: l.Policy.MixedMX == "ignore",
 		DANE: l.Policy.DANE, MTASTS: l.Policy.MTASTS,
 		Port26: policy.PortMode(l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
-	}
-}
-
-// Lookup returns the settings of lookups.
-func (l *Loaded) Lookup() lookup.Settings {
-	o := l.PolicyOptions()
-	o.Overrides = l.Rules
-	return lookup.Settings{Policy: o, Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups)}
+	}}
 }
 
 // Site returns the options of what this site receives itself.
