@@ -18,7 +18,6 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -68,17 +67,6 @@ func (d *Daemon) setLevel(wanted admin.Level) admin.Level {
 	_ = d.level.UnmarshalText([]byte(wanted.Level)) // checked
 	d.log.Warn("log level changed by the operator", "before", before.Level, "now", wanted.Level)
 	return wanted
-}
-
-// sum returns the report on the lookups since then.
-func (d *Daemon) sum(q admin.ReportRequest) report.Report {
-	r := d.report.Sum(q.Since)
-	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
-	const most = 50
-	if d.promiseStatus() != nil {
-		r.Vanished = d.vanished(most)
-	}
-	return r
 }
 
 // Status returns how the daemon is doing.

@@ -3,7 +3,7 @@
 package daemon
 
 import (
-	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -98,19 +98,9 @@ func New(o Options) (*Daemon, error) {
 	d.promises = promises.New(promises.Options{
 		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
 	})
-	if loaded.DNS.SecondOpinion != "" {
-		if d.second, err = stub.New(loaded.SecondOpinion(d.log)); err != nil {
-			return nil, err
-		}
-	}
 	d.store = stsstore.New(d.storeOptions(loaded))
-	if loaded.Fleet.URL != "" {
-		fleet.DiscardClientLog()
-		o := loaded.SharedFleet(d.log)
-		o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.promises, fleet.Policy: d.store}
-		if d.fleet, err = fleet.New(o); err != nil {
-			return nil, err
-		}
+	if err = errors.Join(d.joinFleet(loaded), d.configureSecond(loaded)); err != nil {
+		return nil, err
 	}
 	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
@@ -134,18 +124,4 @@ func (d *Daemon) sources() lookup.Sources {
 		s.Observe = d.metrics.Lookup
 	}
 	return s
-}
-
-// parts are what runs beside the server, from before the first lookup until after the last.
-func (d *Daemon) parts() []func(context.Context) error {
-	parts := []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
-		d.report.Run, d.promises.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
-	if d.fleet != nil {
-		parts = append(parts, d.fleet.Run)
-	}
-	if d.second != nil {
-		o := promises.Opinion{Store: d.promises, First: d.cache, Second: d.second}
-		parts = append(parts, o.Run)
-	}
-	return parts
 }

@@ -6,17 +6,32 @@ import (
 	"slices"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
-	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/stub"
 )
 
-// share passes on to the fleet what this node has learned.
-func (d *Daemon) share(kind fleet.Kind, domain string) {
-	if d.fleet != nil {
-		d.fleet.Changed(kind, domain)
+// configureSecond makes the settings of the second resolver effective, if there is one. Only a restart brings it up.
+func (d *Daemon) configureSecond(l *settings.Loaded) (err error) {
+	switch {
+	case l.DNS.SecondOpinion == "":
+	case d.second == nil:
+		d.second, err = stub.New(l.SecondOpinion(d.log))
+	default:
+		err = d.second.Configure(l.SecondOpinion(d.log))
 	}
+	return err
+}
+
+// askSecond asks the second resolver about vanished promises, until ctx ends.
+func (d *Daemon) askSecond(ctx context.Context) error {
+	if d.second == nil {
+		return nil
+	}
+	o := promises.Opinion{Store: d.promises, First: d.cache, Second: d.second}
+	return o.Run(ctx)
 }
 
 func (d *Daemon) getPromise(_ context.Context, q admin.DomainRequest) (promises.Entry, *admin.RefusedError) {

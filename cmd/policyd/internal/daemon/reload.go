@@ -88,10 +88,8 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
 		return err
 	}
-	if d.second != nil {
-		if err := d.second.Configure(next.SecondOpinion(d.log)); err != nil {
-			return err
-		}
+	if err := d.configureSecond(next); err != nil {
+		return err
 	}
 	d.site.Configure(next.Site(d.log))
 	d.prober.Configure(next.Probe(d.cache, d.site, d.log))

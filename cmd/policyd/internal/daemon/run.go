@@ -26,7 +26,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, life := errgroup.WithContext(life)
-	parts := d.parts()
+	parts := []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
+		d.report.Run, d.promises.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock, d.runFleet,
+		d.askSecond}
 	for _, o := range d.listeners {
 		parts = append(parts, o.run)
 	}

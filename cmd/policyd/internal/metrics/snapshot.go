@@ -42,7 +42,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		one(st.Resolver.Validating))
 
 	// A part that is switched off has no status, and its metrics are zero.
-	probes, promises, sts, fleet := orZero(st.Probes), orZero(st.Promises), orZero(st.MTASTS), orZero(st.Fleet)
+	probes, sts := orZero(st.Probes), orZero(st.MTASTS)
 	by(ch, "probes_total", "Probes of the port of implicit TLS by result.", "result", probes.Results,
 		"open", "refused", "timeout", "plaintext", "tls-handshake", "certificate-name", "certificate-chain",
 		"certificate-expired", "certificate-rules", "refused-by-postfix", "tlsa-mismatch", "not-judged", "banner",
@@ -51,24 +51,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		"open", "closed", "unknown")
 	number(ch, "probe_egress_filtered", "1 if the port of implicit TLS appears to be blocked on our side.",
 		one(probes.EgressFiltered))
-	number(ch, "promises_remembered", "Domains whose promises are remembered.", promises.Remembered)
-	number(ch, "promises_missing", "Domains whose established promise is missing from an unsigned answer now.",
-		promises.Missing)
-	number(ch, "promises_held", "Domains whose mail waits because their promise is missing.", promises.Held)
-	number(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
 	by(ch, "sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result",
 		sts.Results, "ok", string(mtasts.FetchError), string(mtasts.PolicyInvalid), string(mtasts.WebPKIInvalid))
 	number(ch, "sts_policies", "MTA-STS policies in the store.", sts.Policies)
 	number(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.",
 		one(!sts.Blocked.IsZero()))
-	number(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
-		one(st.Fleet == nil || fleet.Up))
-	records := map[string]uint64{"sent": fleet.Sent, "merged": fleet.Merged}
-	for reason, n := range fleet.Ignored {
-		records[string(reason)] = n
-	}
-	by(ch, "fleet_records_total", "Records of the fleet store by what became of them.", "result", records,
-		"sent", "merged", "malformed", "version", "mac", "misplaced", "future", "expired", "refused", "stale")
+	collectPromises(ch, st)
 
 	number(ch, "connections_open", "Socketmap connections that are open.", st.Connections.Open)
 	number(ch, "connections_max", "Bound on the socketmap connections.", st.Connections.Max)

@@ -139,9 +139,4 @@ func dnsServer(s string) bool {
 	return err == nil
 }
 
-func secondOpinion(s string) bool {
-	server, err := stub.ParseServer(s)
-	return err == nil && server.TLSName != ""
-}
-
 func excludeDomain(s string) bool { return hostName(strings.TrimPrefix(s, ".")) }

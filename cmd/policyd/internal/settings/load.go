@@ -98,19 +98,6 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	return l, nil
 }
 
-// UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
-// passes, which replace them. passed is empty if systemd passes none.
-func (l *Loaded) UnusedListen(passed []string) []string {
-	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
-		func(address string) bool { return slices.Contains(passed, address) })
-	if l.lines["server.listen"] == 0 || len(passed) == 0 || len(unused) == 0 {
-		return nil
-	}
-	return []string{"server.listen: " + strings.Join(unused, ", ") +
-		" is not used, because systemd passes the listeners of policyd.socket: " +
-		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
-}
-
 // KeepUntilRestart puts back from old what only a restart can change, and returns the keys of what would have changed.
 func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
 	before := old.rows()

@@ -84,13 +84,6 @@ func (l *Loaded) Store(r *dnscache.Cache, log *slog.Logger) stsstore.Options {
 	}
 }
 
-// SecondOpinion returns the options of the resolver that is asked about vanished promises, if the setting names one.
-func (l *Loaded) SecondOpinion(log *slog.Logger) stub.Options {
-	o := l.Stub(log.With("setting", "dns.second_opinion"))
-	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots.Pool
-	return o
-}
-
 // Limits returns what the server allows its clients, of whom there are never more than most.
 func (l *Loaded) Limits(most int) socketmap.Limits {
 	return socketmap.Limits{

@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/fleet"
+)
+
+// joinFleet makes this node part of the fleet, if fleet.url names one.
+func (d *Daemon) joinFleet(l *settings.Loaded) (err error) {
+	if l.Fleet.URL == "" {
+		return nil
+	}
+	fleet.DiscardClientLog()
+	o := l.SharedFleet(d.log)
+	o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.promises, fleet.Policy: d.store}
+	d.fleet, err = fleet.New(o)
+	return err
+}
+
+// runFleet shares what the nodes have learned, until ctx ends.
+func (d *Daemon) runFleet(ctx context.Context) error {
+	if d.fleet == nil {
+		return nil
+	}
+	return d.fleet.Run(ctx)
+}
+
+// share passes on to the fleet what this node has learned.
+func (d *Daemon) share(kind fleet.Kind, domain string) {
+	if d.fleet != nil {
+		d.fleet.Changed(kind, domain)
+	}
+}

@@ -1,0 +1,17 @@
+package daemon
+
+import (
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/report"
+)
+
+// sum returns the report on the lookups since then.
+func (d *Daemon) sum(q admin.ReportRequest) report.Report {
+	r := d.report.Sum(q.Since)
+	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
+	const most = 50
+	if d.promiseStatus() != nil {
+		r.Vanished = d.vanished(most)
+	}
+	return r
+}

@@ -1,0 +1,19 @@
+package settings
+
+import (
+	"slices"
+	"strings"
+)
+
+// UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
+// passes, which replace them. passed is empty if systemd passes none.
+func (l *Loaded) UnusedListen(passed []string) []string {
+	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
+		func(address string) bool { return slices.Contains(passed, address) })
+	if l.lines["server.listen"] == 0 || len(passed) == 0 || len(unused) == 0 {
+		return nil
+	}
+	return []string{"server.listen: " + strings.Join(unused, ", ") +
+		" is not used, because systemd passes the listeners of policyd.socket: " +
+		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
+}
