@@ -20,10 +20,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
-	"github.com/policyd/policyd/socketmap"
 )
-
-const retry = time.Second
 
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
 // can no longer reach is made again.
@@ -53,12 +50,6 @@ func hint(err error) string {
 	return "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
 }
 
-// opening is a listener that is open, or why it is not; at first neither.
-type opening struct {
-	net.Listener
-	err error
-}
-
 // listen returns the listener, and opens it unless it is open.
 func (o *listener) listen(ctx context.Context) (l net.Listener, err error) {
 	if l = o.now.Load().Listener; l != nil {
@@ -72,41 +63,6 @@ func (o *listener) listen(ctx context.Context) (l net.Listener, err error) {
 	o.now.Store(&opening{Listener: l})
 	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
 	return l, nil
-}
-
-// failed keeps why it is not open, and logs a reason that is new.
-func (o *listener) failed(err error) {
-	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
-		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",
-			hint(err))
-	}
-	o.now.Store(&opening{err: err})
-}
-
-// run serves until ctx ends or the server is shut down. A listener that was open for longer than retry is opened again
-// without a pause: mail waits until the socket is there again.
-func (o *listener) run(ctx context.Context) error {
-	err := every(ctx, retry, func() error {
-		l, err := o.listen(ctx)
-		if err == nil {
-			err = o.serve(ctx, l)
-			switch {
-			case errors.Is(err, socketmap.ErrServerClosed), ctx.Err() != nil:
-				return err
-			case o.passed == nil && errors.Is(err, ErrLostSocket):
-				o.now.Store(&opening{err: err})
-				return nil
-			case o.postfix:
-				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
-			}
-		}
-		o.failed(err)
-		return nil
-	})
-	if errors.Is(err, socketmap.ErrServerClosed) {
-		return nil // the other parts continue until the last lookup is answered
-	}
-	return err
 }
 
 // serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.

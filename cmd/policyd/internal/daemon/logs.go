@@ -14,7 +14,6 @@ func newLog(w io.Writer, level slog.Leveler, format string, toJournal bool) *slo
 	case format == "json":
 		return slog.New(slog.NewJSONHandler(w, options))
 	case format == "auto" && toJournal:
-		options.ReplaceAttr = withoutTime
 		w = journal{w}
 	}
 	return slog.New(slog.NewTextHandler(w, options))
@@ -24,17 +23,11 @@ func newLog(w io.Writer, level slog.Leveler, format string, toJournal bool) *slo
 // time, which the journal adds itself.
 type journal struct{ io.Writer }
 
-// Write implements io.Writer for one line, which begins with the level.
+// Write implements io.Writer for one line, which begins with the time and the level.
 func (j journal) Write(line []byte) (int, error) {
-	level, rest, _ := bytes.Cut(line, []byte(" "))
+	_, timeless, _ := bytes.Cut(line, []byte(" "))
+	level, rest, _ := bytes.Cut(timeless, []byte(" "))
 	priorities := map[string]string{"level=ERROR": "<3>", "level=WARN": "<4>", "level=INFO": "<6>"}
 	_, err := io.WriteString(j.Writer, cmp.Or(priorities[string(level)], "<7>")+string(rest))
 	return len(line), err
-}
-
-func withoutTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return a
 }

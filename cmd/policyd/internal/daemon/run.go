@@ -58,22 +58,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return cmp.Or(err, d.lostSocket())
 }
 
-// Await calls f and reports whether it ended before ctx. Otherwise f continues by itself: a system call on a file
-// system that does not answer cannot be interrupted.
-func Await(ctx context.Context, f func()) bool {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // every calls f now, and then at an interval, until ctx ends or f returns an error.
 func every(ctx context.Context, interval time.Duration, f func() error) error {
 	tick := time.NewTicker(interval)
