@@ -58,17 +58,10 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		return nil, last
 	}
 	policy, err := s.fetchInPlace(w.domain, o)
-	switch failed, ok := errors.AsType[*mtasts.Error](err); {
-	case s.life.Err() != nil:
+	if s.life.Err() != nil {
 		return nil, errors.New("stsstore: closed") // and nothing is known about the policy
-	case err == nil:
-		s.count("ok")
-		s.failures.Forget(w.domain)
-		s.reached(o.Logger)
-		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
-	case !ok:
-		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
-	default:
+	}
+	if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 		s.count(string(failed.Failure))
 		if local(err) {
 			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain,
@@ -76,6 +69,21 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		}
 		return nil, s.giveUp(w, failed)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
+	}
+
+	s.count("ok")
+	s.failures.Forget(w.domain)
+	s.reached(o.Logger)
+	e = newEntry(w.domain, w.id, policy, time.Now())
+	old := s.put(e)
+	o.Fetched(e.domain)
+	if old == nil || old.id != e.id {
+		o.Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id, "mode", string(policy.Mode),
+			"mx", len(policy.MX), "max_age", policy.MaxAge.String())
+	}
+	return e, nil
 }
 
 // giveUp remembers that a policy could not be fetched, and returns err.
@@ -88,15 +96,4 @@ func (s *Store) giveUp(w want, err *mtasts.Error) error {
 		s.unreached(err, first, log)
 	}
 	return err
-}
-
-// keep stores an entry that was fetched, and returns it.
-func (s *Store) keep(e *entry) *entry {
-	old := s.put(e)
-	s.options.Load().Fetched(e.domain)
-	if old == nil || old.id != e.id {
-		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,
-			"mode", string(e.policy.Mode), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())
-	}
-	return e
 }
