@@ -83,6 +83,15 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 	}
 }
 
+// An allowance that was used up before the clock was set back does not delay a probe by more than four minutes.
+func TestUsedUpAllowanceDoesNotHold(t *testing.T) {
+	t.Parallel()
+	now := wallClock()
+	h := &host{rested: now.Add(time.Hour), verdict: Verdict{State: Open, Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour)}}
+	require.Equal(t, usedEvery-time.Minute, h.wait(now))
+	require.LessOrEqual(t, h.wait(now.Add(usedEvery)), time.Duration(0))
+}
+
 // A host that the rates put off is not tried before its network has room, and after those that have not had a turn.
 func TestHostThatIsPutOffComesLater(t *testing.T) {
 	t.Parallel()
