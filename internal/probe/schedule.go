@@ -39,15 +39,13 @@ func (h *host) begin(now time.Time) {
 // wait returns how long from now a wanted host must not be probed yet.
 func (h *host) wait(now time.Time) time.Duration {
 	retry, age := h.retry.Sub(now), now.Sub(h.verdict.Checked)
-	switch h.valid(now).State {
-	case Open:
+	switch state := h.valid(now).State; {
+	case state == Open:
 		allowed := h.rested.Add(-(earlyMost - 1) * usedEvery).Sub(now)
 		return max(retry, earlyAge-age, min(allowed, usedEvery-age)) // allowed is longer if the clock was set back
-	case Unknown:
+	case state == Unknown && (retry > unknownLast || h.verdict.State != Unknown):
 		// An expired verdict does not delay the next probe, and neither does a time that the clock was set back over.
-		if retry > unknownLast || h.verdict.State != Unknown {
-			return 0
-		}
+		return 0
 	}
 	return retry
 }

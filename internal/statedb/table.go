@@ -165,7 +165,8 @@ func (t *Table[V]) load(name string, value []byte) bool {
 	return true
 }
 
-// oldest returns the name of the oldest among a few records, which a map offers in random order, or "" if there is none.
+// oldest returns the name of the oldest among a few records, which a map offers in random order. It returns "" if there
+// is no record.
 func (t *Table[V]) oldest() (oldest string) {
 	const sample = 64
 	n, least := 0, int64(math.MaxInt64)

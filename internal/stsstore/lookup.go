@@ -48,7 +48,7 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) (r mtas
 	id, expires, err := s.recordID(ctx, domain, e)
 	defer func() { r.RecordExpires = expires }()
 	found := have
-	if err == nil && !(live && id == have.id) {
+	if err == nil && (!live || id != have.id) {
 		found, err = s.renew(ctx, want{strings.Clone(domain), id, have}, e) // domain may be a part of the whole request
 	}
 	switch failed, ok := errors.AsType[*mtasts.Error](err); {

@@ -19,10 +19,10 @@ type Stats struct {
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
 	now := time.Now()
-	st := Stats{Persistent: s.table.IsOpen(), Blocked: s.blocked.Since(), Fetches: map[string]uint64{"ok": 0, "failed": 0}}
+	st := Stats{Persistent: s.table.IsOpen(), Blocked: s.blocked.Since()}
 	s.table.RLock()
 	defer s.table.RUnlock()
-	st.Results = maps.Clone(s.results)
+	st.Results, st.Fetches = maps.Clone(s.results), map[string]uint64{"ok": 0, "failed": 0}
 	for result, n := range s.results {
 		if result != "ok" {
 			result = "failed"
