@@ -1,11 +1,14 @@
 package statedb_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -145,6 +148,49 @@ func TestACorruptFileThatCannotBeRenamedIsReportedOnce(t *testing.T) {
 	require.Equal(t, 1, j.Count("renamed it and started again"))
 	require.NoError(t, f.Close())
 	require.Equal(t, records{"a": "1"}, onDisk(t, dir))
+}
+
+// A corrupt file that can only be read does not take a descriptor for each attempt to open it.
+func TestACorruptFileThatCanOnlyBeReadIsClosedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "test.db")
+	f := open(dir, nil)
+	for i := range 1000 {
+		f.Put(fmt.Sprint(i), strings.Repeat("1", 100))
+	}
+	require.NoError(t, f.Close())
+
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	const meta = 8192 // octets of the two pages that are read when a file is opened
+	copy(content[meta:], bytes.Repeat([]byte{0xa5}, len(content)-meta))
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	f = statedb.New(statedb.Options[string]{
+		Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: 20_000,
+		Age:    func(string) int64 { return 0 },
+		Encode: func(text string) []byte { return []byte(text) },
+		Decode: func(_ string, value []byte) (string, error) { return string(value), nil },
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			if flag&os.O_RDWR != 0 {
+				return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EROFS}
+			}
+			return os.OpenFile(name, flag, mode)
+		},
+	})
+	for range 5 {
+		f.Sync()
+	}
+	require.False(t, f.IsOpen())
+	var left []string
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, d := range descriptors {
+		if target, _ := os.Readlink("/proc/self/fd/" + d.Name()); target == file {
+			left = append(left, d.Name())
+		}
+	}
+	require.Empty(t, left)
 }
 
 // Where there is no room, the oldest records leave the memory and the disk, also when they are read.
