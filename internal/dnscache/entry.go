@@ -44,8 +44,8 @@ func (e *entry) answer() *dns.RRset {
 	return &r
 }
 
-// removeVoid removes what is void at the present epoch: an answer of other servers or of another trust, and also a failure
-// of an outage that has ended.
+// removeVoid removes what is void at the present epoch: an answer of other servers or of another trust, and also a
+// failure of an outage that has ended.
 func (e *entry) removeVoid(present dns.Epoch) {
 	switch {
 	case e.Epoch != present.Answers:
