@@ -32,44 +32,37 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) Result {
 	next, until := dns.Addresses(ctx, res, q.Host, q.Effort, q.Signed), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
-	first, both := next(until), false
-	if !hasAddress(first) && !errors.Is(first.Err, dns.ErrNotCached) {
-		other := next(until)
-		both = true
-		if first.Err == nil || hasAddress(other) || errors.Is(other.Err, dns.ErrNotCached) {
-			first = other
+	var first *dns.RRset // the first answer with an address
+	r := Result{State: Unreachable, Why: "no address"}
+	for range 2 { // families
+		call := next(until)
+		switch {
+		case errors.Is(call.Err, dns.ErrNotCached):
+			return Result{Err: call.Err}
+		case call.Err != nil && first == nil && r.Err == nil:
+			r = failed(call.Question.Type.String()+" lookup for "+q.Host, call.Err)
+		case call.Err != nil || len(call.RRset.Addrs()) == 0:
+		case first == nil:
+			arrived := time.Now()
+			first, r = call.RRset, s.family(ctx, call.RRset)
+			same := first.Status == dns.Secure && (r.State == Failed || !isAlias(first)) // the other cannot matter
+			if same || r.State == Unknown || r.State == Usable || r.State == Unusable {
+				return r
+			}
+			// The other family may be signed, or be an alias of another name. An attacker who can make one of two
+			// lookups fail must not be able to turn DANE off, so a secure answer outweighs an insecure one.
+			left := max(secondFamily-time.Since(arrived), 0)
+			if q.Signed && call.Question.Type == dns.TypeA { // AAAA was asked for after A
+				left += dns.HeadStart
+			}
+			if soon := time.Now().Add(left); soon.Before(until) {
+				until = soon
+			}
+		case call.RRset.Status == dns.Secure || first.Status != dns.Secure && !isAlias(first):
+			return s.family(ctx, call.RRset)
 		}
 	}
-	switch {
-	case first.Err != nil:
-		return failed(first.Question.Type.String()+" lookup for "+q.Host, first.Err)
-	case !hasAddress(first):
-		return Result{State: Unreachable, Why: "no address"}
-	}
-	arrived := time.Now()
-	r := s.family(ctx, first.RRset)
-	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // the other cannot matter
-	if both || same || r.State == Unknown || r.State == Usable || r.State == Unusable {
-		return r
-	}
-	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
-	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	left := max(secondFamily-time.Since(arrived), 0)
-	if q.Signed && first.Question.Type == dns.TypeA { // AAAA was asked for after A
-		left += dns.HeadStart
-	}
-	if soon := time.Now().Add(left); soon.Before(until) {
-		until = soon
-	}
-	second := next(until)
-	switch {
-	case errors.Is(second.Err, dns.ErrNotCached):
-		return Result{Err: second.Err}
-	case !hasAddress(second) || second.RRset.Status < first.RRset.Status ||
-		second.RRset.Status != dns.Secure && isAlias(first.RRset):
-		return r
-	}
-	return s.family(ctx, second.RRset)
+	return r
 }
 
 // failed returns the Result of a lookup that failed. That an answer is not cached says nothing about the host.
@@ -94,8 +87,6 @@ type search struct {
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 	return dns.Ask(ctx, s.resolver, q, s.query.Effort, time.Now().Add(s.query.Timeout))
 }
-
-func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
 
