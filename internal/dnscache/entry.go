@@ -14,10 +14,9 @@ type entry struct {
 	life      time.Duration // of the answer when it was stored
 	warned    bool          // it has been logged that an insecure answer did not replace this one
 
-	failed  bool // the last lookup failed; the fields below are about that
-	failure dns.Error
-	backOff time.Duration
-	retry   time.Time // when the question may be asked again
+	failure dns.Error     // of the last lookup
+	backOff time.Duration // 0: the last lookup did not fail
+	retry   time.Time     // when the question may be asked again
 }
 
 // unknown returns the entry for a question about which nothing is known.
@@ -50,8 +49,8 @@ func (e *entry) removeVoid(present dns.Epoch) {
 	switch {
 	case e.Epoch != present.Answers:
 		*e = unknown(dns.Question{Name: e.Name, Type: e.Type})
-	case e.failed && e.failure.Epoch != present:
-		e.failed, e.failure, e.backOff, e.retry = false, dns.Error{}, 0, time.Time{}
+	case e.failure.Epoch != present:
+		e.failure, e.backOff, e.retry = dns.Error{}, 0, time.Time{}
 	}
 }
 
@@ -66,7 +65,7 @@ func (e *entry) confirms(old *entry) bool {
 func (e *entry) alive(now time.Time) bool { return now.Before(e.Expires) }
 
 // waits reports whether the last lookup failed so recently that it is not tried again.
-func (e *entry) waits(now time.Time) bool { return e.failed && now.Before(e.retry) }
+func (e *entry) waits(now time.Time) bool { return now.Before(e.retry) }
 
 // usable reports whether the answer can be used if the resolver fails: also for maxStale after it has expired, if it is
 // secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
@@ -78,5 +77,5 @@ func (e *entry) usable(now time.Time) bool {
 // dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
 // next back-off is then longer.
 func (e *entry) dead(now time.Time) bool {
-	return !e.usable(now) && (!e.failed || now.Sub(e.retry) > maxBackOff)
+	return !e.usable(now) && now.Sub(e.retry) > maxBackOff
 }

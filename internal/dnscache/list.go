@@ -81,7 +81,7 @@ func (c *Cache) Flush(match func(name string) bool) (removed int) {
 
 func (e *entry) show(now time.Time) Entry {
 	shown := Entry{Name: strings.Clone(e.Name), Type: e.Type, Data: []string{}}
-	if e.failed {
+	if e.backOff > 0 {
 		shown.Failure, shown.Retry = e.failure.Reason, e.retry
 	}
 	if !e.usable(now) {

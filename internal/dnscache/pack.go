@@ -85,17 +85,18 @@ func (s *shard) with(q dns.Question, e *entry) *node {
 // tick is the unit of packed moments.
 const tick = 100 * time.Millisecond
 
-// flags returns what is packed into one octet, together with the status. alias is set if the owner is not the name.
-func (e *entry) flags(alias *bool) [6]*bool {
-	return [...]*bool{&e.NXDomain, &e.Stale, &e.warned, &e.failed, &e.failure.Bogus, alias}
+// flags returns what is packed into one octet, together with the status. failed is set if there is a failure, and alias
+// if the owner is not the name.
+func (e *entry) flags(failed, alias *bool) [6]*bool {
+	return [...]*bool{&e.NXDomain, &e.Stale, &e.warned, failed, &e.failure.Bogus, alias}
 }
 
 // pack appends the entry with its key, and without its data, which come last. Most entries have neither a failure nor
 // an owner, which then take no room. Moments are counted from origin.
 func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
 	moment := func(t time.Time) uint64 { return uint64(max(t.Sub(origin), 0) / tick) }
-	alias := e.Owner != e.Name
-	flags := e.flags(&alias)
+	failed, alias := e.backOff > 0, e.Owner != e.Name
+	flags := e.flags(&failed, &alias)
 	bits := byte(e.Status) << len(flags)
 	for i, set := range flags {
 		if *set {
@@ -106,7 +107,7 @@ func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
 	b = binary.AppendUvarint(b, uint64(e.Epoch))
 	b = binary.AppendUvarint(b, uint64(e.life/time.Second))
 	b = binary.AppendUvarint(b, moment(e.Expires))
-	if e.failed {
+	if failed {
 		b = binary.AppendUvarint(b, uint64(e.failure.Epoch.Failures))
 		b = binary.AppendUvarint(b, uint64(e.backOff/tick))
 		b = binary.AppendUvarint(b, moment(e.retry))
@@ -126,15 +127,15 @@ func (e *entry) unpack(q dns.Question, s string, origin time.Time) {
 		return n
 	}
 	next() // the key
-	alias := false
-	flags, bits := e.flags(&alias), s[0]
+	var failed, alias bool
+	flags, bits := e.flags(&failed, &alias), s[0]
 	for i, set := range flags {
 		*set = bits>>i&1 == 1
 	}
 	e.Status, s = dns.Status(bits>>len(flags)), s[1:]
 	e.Epoch, e.life = uint32(next()), time.Duration(next())*time.Second
 	e.Expires = origin.Add(time.Duration(next()) * tick)
-	if e.failed {
+	if failed {
 		e.failure.Question, e.failure.Epoch = q, dns.Epoch{Answers: e.Epoch, Failures: uint32(next())}
 		e.backOff, e.retry = time.Duration(next())*tick, origin.Add(time.Duration(next())*tick)
 		e.failure.Reason, s = dns.CutItem(s)

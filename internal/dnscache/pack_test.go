@@ -45,7 +45,7 @@ func TestPack(t *testing.T) {
 					*e = unknown(q)
 					e.Epoch, e.Expires = r.Epoch, s.origin
 				}
-				e.failed, e.backOff, e.retry = true, 5*time.Minute, at(1<<31*tick)
+				e.backOff, e.retry = 5*time.Minute, at(1<<31*tick)
 				e.failure = dns.Error{Question: q, Reason: "SERVFAIL", Bogus: i%2 == 0, Epoch: dns.Epoch{Answers: r.Epoch, Failures: 1 << 31}}
 			}
 			if i != 1 || j != 3 {

@@ -95,13 +95,12 @@ func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 			err = errors.New("an answer without a security status")
 		}
 		failure, ok := errors.AsType[*dns.Error](err)
-		switch {
-		case err == nil:
-			r = c.store(q, r)
-		case !ok:
+		if err != nil && !ok {
 			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: c.options.Epoch(), Err: err}
-			fallthrough
-		default:
+		}
+		if failure == nil {
+			r = c.store(q, r)
+		} else {
 			r, failure = c.storeFailure(q, failure)
 		}
 		switch present := c.options.Epoch().Answers; {

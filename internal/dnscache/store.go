@@ -62,7 +62,7 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, *dns.Err
 		e = unknown(q)
 	}
 	if f.Epoch == epoch { // otherwise it is void already
-		e.failed, e.failure, e.backOff, e.retry = true, *f, backOff, now.Add(backOff)
+		e.failure, e.backOff, e.retry = *f, backOff, now.Add(backOff)
 		e.Epoch = f.Epoch.Answers
 		s.put(s.with(q, &e))
 	}
