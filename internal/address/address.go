@@ -5,6 +5,7 @@ package address
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -25,12 +26,8 @@ func Special(a netip.Addr) bool {
 	if embedded, ok := translated(a); ok {
 		return Special(embedded)
 	}
-	for _, p := range registry() {
-		if netip.MustParsePrefix(p).Contains(a) {
-			return true
-		}
-	}
-	return a.Is6() && !netip.MustParsePrefix(globalUnicast6).Contains(a)
+	within := func(p string) bool { return netip.MustParsePrefix(p).Contains(a) }
+	return slices.ContainsFunc(registry(), within) || a.Is6() && !within(globalUnicast6)
 }
 
 // Network returns the network that an address counts with where something is bounded per network: a /24 for IPv4, also

@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -90,10 +88,6 @@ func parseOverride(line string) (Override, error) {
 	return rule, checkPolicy(action)
 }
 
-// protocols is the form of smtp_tls_protocols (postconf(5)). Colons separate the versions here, because a comma ends an
-// attribute of a policy.
-var protocols = regexp.MustCompile(`(?i)^((!|[<>]=)?(SSLv[23]|TLSv1(\.[123])?|0x[0-9a-f]+)(:|$))+$`)
-
 // checkPolicy refuses what Postfix would refuse, or what could never match: a bad policy text defers all mail for the
 // destination (postconf(5), smtp_tls_policy_maps).
 func checkPolicy(policy string) error {
@@ -101,65 +95,32 @@ func checkPolicy(policy string) error {
 		return errors.New("the policy has a character outside printable ASCII")
 	}
 	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
-	yesNo := []string{"yes", "no"}
-	attributes := map[string][]string{ // with their values, if those are few
-		"match": nil, "exclude": nil, "ciphers": {"high", "medium", "low", "export", "null"}, "protocols": nil,
-		"tafile": nil, "servername": nil, "connection_reuse": yesNo, "enable_rpk": yesNo,
-	}
+	attributes := []string{"ciphers", "connection_reuse", "enable_rpk", "exclude", "match", "protocols", "servername",
+		"tafile"}
 	fields := strings.Fields(policy)
 	level := fields[0]
 	if !slices.Contains(levels, level) {
 		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
 			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
-	pkix := level == "verify" || level == "secure"
-	once := []string{"exclude", "ciphers", "protocols", "servername"} // Postfix refuses a second one
 	for i, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
-		values, ok := attributes[attribute]
-		twice := func(earlier string) bool { return strings.HasPrefix(earlier, attribute+"=") }
 		switch {
-		case !ok:
-			names := slices.Sorted(maps.Keys(attributes))
-			return unknown("policy attribute", attribute, names, "use "+strings.Join(names, ", "))
+		case !slices.Contains(attributes, attribute):
+			return unknown("policy attribute", attribute, attributes, "use "+strings.Join(attributes, ", "))
 		case value == "":
 			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
-		case values != nil && !slices.Contains(values, value):
-			return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(values, ", "))
-		case attribute == "servername" && value != "hostname" && !exactHost(value):
-			return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
-		case attribute != "match" && strings.Contains(value, ","):
-			return fmt.Errorf("%s=%s: write a colon in place of each comma", attribute, value)
-		case slices.Contains(once, attribute) && slices.ContainsFunc(fields[1:i+1], twice):
-			return fmt.Errorf("the policy attribute %s appears twice: keep one of them", attribute)
-		case attribute == "protocols" && !protocols.MatchString(value):
-			return fmt.Errorf("protocols=%s: write TLS versions, such as >=TLSv1.2 or !TLSv1:!TLSv1.1", value)
-		case attribute == "tafile" && !pkix:
-			return fmt.Errorf("tafile= goes with the levels verify and secure only, not with %s", level)
-		case attribute == "match" && level == "fingerprint" && strings.Trim(value, "0123456789abcdefABCDEF:|") != "":
-			return fmt.Errorf("match=%s: write fingerprints in hexadecimal with | between them", value)
-		case attribute != "match" || level == "fingerprint":
-		case !pkix:
+		case attribute == "match" && level != "fingerprint" && level != "verify" && level != "secure":
 			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
-		default:
-			for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
-				if !exactHost(strings.TrimPrefix(name, ".")) {
-					return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all "+
-						"names below it, without a wildcard and without a final dot", value, name)
-				}
-			}
+		}
+		if err := checkValue(level, attribute, value, fields[1:i+1]); err != nil {
+			return err
 		}
 	}
 	if level == "fingerprint" && !strings.Contains(policy, " match=") {
 		return errors.New("the level fingerprint needs match=")
 	}
 	return nil
-}
-
-// exactHost reports whether s is a host name as Postfix compares it: a final dot would never match.
-func exactHost(s string) bool {
-	_, ok := ParseName(s)
-	return ok && !strings.HasSuffix(s, ".")
 }
 
 // unknown returns the error for a word that is not one of those that are known.
