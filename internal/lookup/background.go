@@ -33,14 +33,12 @@ type background struct {
 	jobs   map[policy.Nexthop]*job // waiting, and in progress
 }
 
-// job is one route being found. decision and set, the settings that it was made under, are written before done is
-// closed and not after. begun is guarded by jobsMu.
+// job is one route being found. decision is written before done is closed and not after.
 type job struct {
 	next     policy.Nexthop
 	done     chan struct{}
-	begun    bool
+	set      *inForce // the settings that the decision is made under; nil, under jobsMu, until a worker begins
 	decision policy.Decision
-	set      *inForce
 }
 
 // waitForRoute finds the route of next and waits for it, for as long as the settings allow. It returns false without
@@ -70,7 +68,7 @@ func (s *Service) lookUpRoute(next policy.Nexthop) (j *job, soon bool) {
 	defer s.jobsMu.Unlock()
 	soon = len(s.jobs)-len(s.queue) < backgroundWorkers
 	if j, ok := s.jobs[next]; ok {
-		return j, soon || j.begun
+		return j, soon || j.set != nil
 	}
 	j = &job{next: next, done: make(chan struct{}), decision: policy.Decision{Verdict: policy.None}}
 	s.jobs[next] = j
@@ -116,7 +114,7 @@ func (s *Service) Run(ctx context.Context) error {
 // findRoute finds one route. A panic ends in no route.
 func (s *Service) findRoute(ctx context.Context, j *job) {
 	s.jobsMu.Lock()
-	j.begun = true
+	j.set = s.force.Load()
 	s.jobsMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer func() {
@@ -129,7 +127,6 @@ func (s *Service) findRoute(ctx context.Context, j *job) {
 		s.jobsMu.Unlock()
 		close(j.done)
 	}()
-	j.set = s.force.Load()
 	facts := policy.NewFacts(j.next) // a failure is a fact too
 	j.decision, _ = s.sources.Decide(ctx, policy.Route, facts, j.set.Policy, dns.Effort{Untrusted: true})
 }
