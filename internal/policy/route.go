@@ -63,8 +63,9 @@ func (d *Decision) route(f *Facts, o *Options) string {
 func (d *Decision) plan(f *Facts, o *Options) string {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
 	to := []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
+	reason, why := ReasonRouteDomain, "every MX host is an smtps- host "
 	if !all {
-		to = nil
+		to, reason, why = nil, ReasonRouteHosts, "the best MX hosts are smtps- hosts "
 		for i := range hosts {
 			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port})
 		}
@@ -79,13 +80,8 @@ func (d *Decision) plan(f *Facts, o *Options) string {
 			return "the policy for " + next.String() + " requires no verified host"
 		}
 	}
-	d.Verdict, d.Route = Apply, to
-	if all {
-		d.Reason = ReasonRouteDomain
-		return "every MX host is an smtps- host " + ported(o)
-	}
-	d.Reason = ReasonRouteHosts
-	return "the best MX hosts are smtps- hosts " + ported(o)
+	d.Verdict, d.Reason, d.Route = Apply, reason, to
+	return why + ported(o)
 }
 
 // following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records
