@@ -363,8 +363,8 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker := check.New(check.Options{
-			Servers: servers, Policy: policy.Options{Port: 26, Transport: "smtps26"}, Roots: pool,
-			Special: true, Postfix: judge,
+			Servers: servers, Policy: policy.Options{Port: 26, Transport: "smtps26"}, Special: true,
+			Dialogue: smtptls.Dialogue{Roots: pool, Postfix: judge},
 		})
 		for i, r := range all {
 			j := &judgements[i]

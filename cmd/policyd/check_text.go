@@ -120,7 +120,7 @@ func (s *screen) connections(all []report.Connection) {
 			days = fmt.Sprint(c.Certificate.DaysLeft)
 		}
 		if c.Postfix != nil {
-			verdict, columns = c.Postfix.Verdict, len(rows[0])
+			verdict, columns = string(c.Postfix.Verdict), len(rows[0])
 		}
 		protocol := cmp.Or(strings.TrimPrefix(c.Protocol, "TLS "), "-")
 		rows = append(rows, []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, s.result(c), verdict})

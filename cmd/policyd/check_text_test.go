@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check/report"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -152,7 +153,7 @@ func TestReportTable(t *testing.T) {
 	r := report.Report{Input: "no domain\x1b[31m", MX: []report.Host{{Connections: []report.Connection{
 		{Address: "192.0.2.1", Port: 25, Result: report.ResultFailed, Step: "EHLO", Cause: "banner"},
 		{Address: "192.0.2.1", Port: 26, Result: report.ResultFailed, Step: "banner", Cause: "banner", Protocol: "TLS 1.3"},
-		{Address: "192.0.2.2", Port: 26, Result: report.ResultUntested, Step: "TLS handshake", Cause: "not judged", Postfix: &report.Postfix{Verdict: "no verdict"}},
+		{Address: "192.0.2.2", Port: 26, Result: report.ResultUntested, Step: "TLS handshake", Cause: "not judged", Postfix: &smtptls.Opinion{Verdict: smtptls.NoVerdict}},
 	}}}}
 	shown := shownReport(r, false, false)
 	require.NotContains(t, shown, "\x1b")

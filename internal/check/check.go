@@ -8,7 +8,6 @@ package check
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"strings"
 	"time"
 
@@ -28,20 +27,17 @@ import (
 type Options struct {
 	Servers              *stub.Stub     // the DNS servers, after their self-test
 	Policy               policy.Options // has the settings that the answers of the maps depend on
-	Roots                *x509.CertPool // the trusted roots, from the file CAFile; nil means the system's
-	CAFile               string
-	Special              bool          // accepts special-purpose addresses without a finding
-	Careful              bool          // leaves special-purpose addresses out otherwise
-	ProxyFromEnvironment bool          // as in mtasts.Fetcher
-	NoConnect            bool          // leaves all connections out
-	Port25Only           bool          // leaves the connections to the port of implicit TLS out
-	IPv4, IPv6           bool          // connect to this family only
-	Timeout              time.Duration // bounds each connection; zero means a minute
-	At                   time.Time     // when certificates must be valid; zero means now
-	Verbose              bool          // keeps the dialogues
-	Helo                 string        // as in smtptls.Dialogue
-	Postfix              smtptls.Judge // as in smtptls.Dialogue; not asked where At is set
-	SMTPPort             uint16        // 25 except in tests
+	CAFile               string         // the file that the roots are from; "" means the system's
+	Special              bool           // accepts special-purpose addresses without a finding
+	Careful              bool           // leaves special-purpose addresses out otherwise
+	ProxyFromEnvironment bool           // as in mtasts.Fetcher
+	NoConnect            bool           // leaves all connections out
+	Port25Only           bool           // leaves the connections to the port of implicit TLS out
+	IPv4, IPv6           bool           // connect to this family only
+	Verbose              bool           // keeps the dialogues
+	SMTPPort             uint16         // 25 except in tests
+	// What all dialogues have in common. Postfix is not asked where At is set. A zero Timeout means a minute.
+	smtptls.Dialogue
 }
 
 // Checker checks domains. Make one with New.

@@ -62,10 +62,8 @@ func (d *domain) connect(ctx context.Context) {
 
 // test returns a test that has not been made yet.
 func (d *domain) test(h *host, a netip.Addr, p *port) *test {
-	t := &test{host: h, port: p, Dialogue: smtptls.Dialogue{
-		Host: h.Host.Host, Addr: netip.AddrPortFrom(a, p.number), Implicit: p.implicit, Roots: d.o.Roots, At: d.o.At,
-		Helo: d.o.Helo, Timeout: d.o.Timeout, Postfix: d.o.Postfix,
-	}}
+	t := &test{host: h, port: p, Dialogue: d.o.Dialogue}
+	t.Host, t.Addr, t.Implicit = h.Host.Host, netip.AddrPortFrom(a, p.number), p.implicit
 	switch {
 	case d.o.IPv4 && !a.Is4(), d.o.IPv6 && a.Is4():
 		t.skipped = "another address family was asked for"

@@ -109,7 +109,7 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 func TestMoreTimeIsMoreTimeForTheDialogue(t *testing.T) {
 	t.Parallel()
 	dialogue := func(timeout time.Duration) time.Duration {
-		d := &domain{Checker: &Checker{o: Options{Timeout: timeout}}}
+		d := &domain{Checker: &Checker{o: Options{Dialogue: smtptls.Dialogue{Timeout: timeout}}}}
 		return d.test(&host{}, netip.Addr{}, &port{number: 25}).Timeout
 	}
 	require.Equal(t, 4*time.Second, dialogue(4*time.Second))

@@ -17,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/testkit"
@@ -43,7 +44,7 @@ func newLab(t *testing.T) *lab {
 	l.options = check.Options{
 		Servers: stub,
 		Policy:  policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
-		Roots:   l.ca.Roots, Special: true, SMTPPort: l.smtp,
+		Special: true, SMTPPort: l.smtp, Dialogue: smtptls.Dialogue{Roots: l.ca.Roots},
 	}
 	return l
 }

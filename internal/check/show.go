@@ -31,7 +31,7 @@ func (d *domain) show(made *test) report.Connection {
 	c.Step, c.Cause, c.Why = string(t.Failed), string(t.Cause), t.Why
 	c.Banner = t.Banner.String()
 	if t.Postfix.Verdict != smtptls.NotAsked {
-		c.Postfix = &report.Postfix{Verdict: string(t.Postfix.Verdict), Why: t.Postfix.Why}
+		c.Postfix = &t.Postfix
 	}
 	if !t.Implicit && t.EHLO.Code != 0 {
 		switch {

@@ -9,10 +9,11 @@ import (
 // ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
 var ErrNotJudged = errors.New("could not be judged from here")
 
-// Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked.
+// Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked. Its JSON
+// form is stable.
 type Opinion struct {
-	Verdict PostfixVerdict
-	Why     string // the line of posttls-finger(1) that decided, in printable ASCII
+	Verdict PostfixVerdict `json:"verdict"`
+	Why     string         `json:"why"` // the line of posttls-finger(1) that decided, in printable ASCII
 }
 
 // PostfixVerdict is the kind of an Opinion.

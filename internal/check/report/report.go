@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -114,19 +115,13 @@ type Connection struct {
 	Cause string `json:"cause,omitempty"`
 	Why   string `json:"why,omitempty"`
 
-	Postfix     *Postfix     `json:"postfix,omitempty"` // not there where Postfix was not asked
-	Banner      string       `json:"banner,omitempty"`
-	STARTTLS    string       `json:"starttls,omitempty"` // offered or missing, or the reply to it where that is not 220
-	Protocol    string       `json:"protocol,omitempty"`
-	Cipher      string       `json:"cipher,omitempty"`
-	Certificate *Certificate `json:"certificate,omitempty"`
-	Dialogue    []string     `json:"dialogue,omitempty"` // with "C: " or "S: " before each line, where it was asked for
-}
-
-// Postfix is the verdict of Postfix's own TLS client, posttls-finger(1), on an address and port.
-type Postfix struct {
-	Verdict string `json:"verdict"` // verified, rejected, no service (verified, and EHLO refused) or no verdict
-	Why     string `json:"why"`
+	Postfix     *smtptls.Opinion `json:"postfix,omitempty"` // not there where Postfix was not asked
+	Banner      string           `json:"banner,omitempty"`
+	STARTTLS    string           `json:"starttls,omitempty"` // offered or missing, or the reply to it if not 220
+	Protocol    string           `json:"protocol,omitempty"`
+	Cipher      string           `json:"cipher,omitempty"`
+	Certificate *Certificate     `json:"certificate,omitempty"`
+	Dialogue    []string         `json:"dialogue,omitempty"` // with "C: " or "S: " before each line, if asked for
 }
 
 // The results of a Connection.
