@@ -26,8 +26,8 @@ func (d *domain) hints() {
 	for _, h := range d.hosts {
 		name := prefix.STARTTLS.Prefix() + h.Host.Host
 		mismatch := h.TLSA.Matches != nil && !*h.TLSA.Matches
-		if h.class != prefix.None || !h.Valid || !strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.ports[0].keeps() ||
-			prefix.Of(name) != prefix.STARTTLS || mismatch {
+		if h.Prefix != prefix.None.String() || prefix.Of(name) != prefix.STARTTLS ||
+			!strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.ports[0].keeps() || mismatch {
 			continue
 		}
 		zone = append(zone, fmt.Sprintf("%s. IN MX %d %s.", d.Domain, h.Preference, name))

@@ -14,7 +14,6 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/testkit"
-	"github.com/policyd/policyd/prefix"
 )
 
 func TestMTASTSAndTheHosts(t *testing.T) {
@@ -40,7 +39,7 @@ func TestMTASTSAndTheHosts(t *testing.T) {
 			t.Parallel()
 			d := &domain{Checker: &Checker{}, facts: &policy.Facts{STS: c.sts}}
 			for _, name := range []string{"starttls-a.example.com", "starttls-b.example.com"} {
-				d.hosts = append(d.hosts, &host{Host: report.Host{Host: name}, class: prefix.STARTTLS})
+				d.hosts = append(d.hosts, &host{Host: report.Host{Host: name}})
 			}
 			d.judgeMTASTS()
 			codes := []string{}

@@ -36,7 +36,6 @@ const (
 // host is an MX host being checked.
 type host struct {
 	report.Host
-	class prefix.Class
 	addrs []netip.Addr
 	ports []*port // that of STARTTLS, and that of implicit TLS if the name promises it
 }
@@ -141,20 +140,20 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	group.SetLimit(sideBySide)
 	for i := range d.facts.Hosts {
 		f := &d.facts.Hosts[i]
-		h := &host{class: f.Class, Host: report.Host{
+		h := &host{Host: report.Host{
 			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(),
 			Valid: prefix.ValidHost(f.Name),
 			A:     dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{},
 			Connections: []report.Connection{}, TLSA: showTLSA(f.DANE),
 		}}
 		h.ports = []*port{{number: d.o.SMTPPort, codes: "port25-", tested: !d.o.NoConnect, dane: f.DANE, tlsa: &h.TLSA}}
-		if h.class.ImplicitTLS() {
+		if f.Class.ImplicitTLS() {
 			h.TLSA26 = &report.TLSA{}
 			h.ports = append(h.ports, &port{number: d.o.Policy.Port, implicit: true, codes: "port26-",
 				tested: !d.o.NoConnect && !d.o.Port25Only, tlsa: h.TLSA26})
 		}
 		d.hosts = append(d.hosts, h)
-		if h.class != prefix.None {
+		if f.Class != prefix.None {
 			prefixed++
 		}
 		if h.Valid {
@@ -250,7 +249,7 @@ func (d *domain) announcement(ctx context.Context) report.STSPolicy {
 // answer makes the answers of both maps, as if the prober had found what was found here.
 func (d *domain) answer(ctx context.Context) {
 	for i, h := range d.hosts {
-		if h.class.ImplicitTLS() {
+		if h.TLSA26 != nil {
 			d.facts.Hosts[i].Probe = d.verdict26(h)
 		}
 	}

@@ -22,9 +22,8 @@ func Codes() []Code {
 		{"no-such-domain", Error, false, "The domain does not exist (NXDOMAIN)."},
 		{"mx-bogus", Error, false, "The MX RRset fails DNSSEC validation: every validating sender defers."},
 		{"mx-lookup-failed", Info, true, "The MX lookup failed."},
-		{"resolver-not-validating", Info, true,
-			"The resolver does not validate, or is not trusted: signed zones cannot be distinguished from unsigned " +
-				"ones."},
+		{"resolver-not-validating", Info, true, "The resolver does not validate, or is not trusted: signed zones " +
+			"cannot be distinguished from unsigned ones."},
 		{"null-mx", Info, false, "The domain accepts no mail (RFC 7505)."},
 		{"mx-implicit", Info, false,
 			"There is no MX RRset: the domain itself is its mail host, and carries no promise (RFC 5321 section 5.1)."},
@@ -34,25 +33,21 @@ func Codes() []Code {
 		{"mx-unsigned", Warning, false, "The MX RRset is not signed: anyone who can forge DNS can hide the promise."},
 		{"mx-signature-expires", Warning, false, "The signature of the MX RRset expires within two days."},
 		{"mx-host-invalid", Warning, false, "The name of an MX host is not a host name: senders cannot connect to it."},
-		{"mx-host-alias", Warning, false,
-			"An MX host is a CNAME, which RFC 2181 section 10.3 forbids. The certificate must be for the name in " +
-				"the MX record."},
-		{"prefix-malformed", Warning, false,
-			"The name of an MX host resembles a prefix but does not count as one: after starttls- or smtps- a " +
-				"letter or digit must follow within the first label."},
-		{"mx-address-limit", Warning, false,
-			"Five or more addresses of MX hosts that the policy does not allow come before the first host that it " +
-				"allows. Postfix tries five addresses by default (smtp_mx_address_limit), so that mail waits until " +
-				"it bounces. Give the promising hosts the better preference."},
+		{"mx-host-alias", Warning, false, "An MX host is a CNAME, which RFC 2181 section 10.3 forbids. The " +
+			"certificate must be for the name in the MX record."},
+		{"prefix-malformed", Warning, false, "The name of an MX host resembles a prefix but does not count as one: " +
+			"after starttls- or smtps- a letter or digit must follow within the first label."},
+		{"mx-address-limit", Warning, false, "Five or more addresses of MX hosts that the policy does not allow come " +
+			"before the first host that it allows. Postfix tries five addresses by default (smtp_mx_address_limit), " +
+			"so that mail waits until it bounces. Give the promising hosts the better preference."},
 		{"no-promise", Info, false, "No MX host carries a prefix: their names promise nothing."},
 		{"set-mixed", Warning, false, "Only some MX hosts carry a prefix: mail goes only through those hosts."},
 		{"host-no-address", Error, false, "The host has no address."},
 		{"host-address-bogus", Error, false, "The addresses of the host fail DNSSEC validation."},
 		{"host-lookup-failed", Info, true, "The addresses of the host could not be looked up."},
 		{"address-special", Warning, false, "An address does not belong to the public Internet."},
-		{"address-too-many", Warning, false,
-			"The host has more than 16 addresses: the others are not tested, and policyd does not use its port of " +
-				"implicit TLS."},
+		{"address-too-many", Warning, false, "The host has more than 16 addresses: the others are not tested, and " +
+			"policyd does not use its port of implicit TLS."},
 		{"address-silent", Warning, false, "An address does not answer, but others of the host do: senders lose time."},
 		{"address-unreachable", Info, true,
 			"An address cannot be reached from here: there is no route to it (for example, no IPv6), something else " +
@@ -90,9 +85,8 @@ func Codes() []Code {
 		{"dane-bogus", Error, false, "The TLSA records fail DNSSEC validation: senders that support DANE defer."},
 		{"dane-lookup-failed", Info, true, "The TLSA records could not be looked up."},
 		{"dane-unusable", Warning, false, "There are TLSA records, but none of them can be used."},
-		{"dane-missing-26", Warning, false,
-			"There are TLSA records for port 25 but none for the port of implicit TLS: senders that support DANE " +
-				"stay on port 25."},
+		{"dane-missing-26", Warning, false, "There are TLSA records for port 25 but none for the port of implicit " +
+			"TLS: senders that support DANE stay on port 25."},
 		{"mta-sts-excludes-all", Error, false,
 			"The MTA-STS policy is enforced and allows no MX host: senders that support MTA-STS defer."},
 		{"mta-sts-excludes-host", Warning, false, "The MTA-STS policy does not allow an MX host."},
