@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,8 +38,9 @@ func Find(postconf, configDirectory string) (Commands, error) {
 // beside returns the path of another command in the directory of postconf.
 func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir(c.Postconf), name) }
 
-// Settings are what postconf(1) prints in the form name = value. A parameter that a service of master.cf sets itself
-// has a name such as smtp/unix/relayhost.
+// Settings are what postconf(1) prints in the form name = value. With -x all $names are expanded. With -P there are the
+// parameters that services of master.cf set themselves, such as smtp/unix/relayhost, with -F its columns, such as
+// smtp/unix/chroot.
 type Settings map[string]string
 
 // Of returns a parameter as a service, such as smtp/unix, has it.
@@ -51,33 +51,28 @@ func (s Settings) Of(service, name string) string {
 	return s[name]
 }
 
-// Settings returns the named parameters of main.cf, or all, and those that services set themselves, with all $names
-// expanded. The error names a parameter that is unknown.
-func (c Commands) Settings(ctx context.Context, names ...string) (Settings, error) {
-	s, err := c.Print(ctx, append([]string{"-x"}, names...)...)
-	for _, name := range names {
-		if _, ok := s[name]; !ok && err == nil {
-			err = fmt.Errorf("%s did not print %s", c.Postconf, name)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	options, err := c.Print(ctx, "-P", "-x")
-	maps.Copy(s, options)
-	return s, err
-}
-
-// Print returns what postconf(1) prints for these arguments.
-func (c Commands) Print(ctx context.Context, args ...string) (Settings, error) {
-	out, _, err := c.run(ctx, process{path: c.Postconf, args: args})
+// Read returns what postconf(1) prints, for each of these lists of arguments. The error names a parameter among them
+// that is unknown.
+func (c Commands) Read(ctx context.Context, lists ...string) (Settings, error) {
 	s := Settings{}
-	for line := range strings.Lines(out) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " ="); ok {
-			s[name] = strings.TrimSpace(value)
+	for _, list := range lists {
+		args := strings.Fields(list)
+		out, _, err := c.run(ctx, process{path: c.Postconf, args: args})
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(out) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), " ="); ok {
+				s[name] = strings.TrimSpace(value)
+			}
+		}
+		for _, arg := range args {
+			if _, ok := s[arg]; !ok && arg[0] != '-' {
+				return nil, fmt.Errorf("%s did not print %s", c.Postconf, arg)
+			}
 		}
 	}
-	return s, err
+	return s, nil
 }
 
 // Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns those that are found.

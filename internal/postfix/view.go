@@ -104,13 +104,13 @@ const (
 // readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
 // directories of the others. The state of a file is noted before the file is read, so that a change in between counts.
 func (v *view) readInstance(ctx context.Context, c Commands) (others []string, err error) {
-	p, err := c.Print(ctx, "-x", "config_directory")
+	p, err := c.Read(ctx, "-x config_directory")
 	if err != nil {
 		return nil, err
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
-	all := []string{listParameters, nexthopParameters, nexthopTables, otherParameters, clientParameters}
-	p, err = c.Settings(ctx, strings.Fields(strings.Join(all, " "))...)
+	all := []string{"-x", listParameters, nexthopParameters, nexthopTables, otherParameters, clientParameters}
+	p, err = c.Read(ctx, strings.Join(all, " "), "-P -x")
 	if err != nil {
 		return nil, err
 	}

@@ -55,15 +55,15 @@ func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 
 // exam is an examination in progress.
 type exam struct {
-	plan   // where there is no Postfix, only the options and the status of the daemon
-	report Report
+	plan     // where there is no Postfix, only the options and the status of the daemon
+	findings []Finding
 }
 
 // Examine does everything, within about a minute if nothing answers.
 func Examine(ctx context.Context, o Options) Report {
-	e := &exam{plan: plan{Options: o}}
+	e, r := &exam{plan: plan{Options: o}}, Report{}
 	if o.Settings.Found {
-		e.report.Settings = o.Settings.Path
+		r.Settings = o.Settings.Path
 	}
 	if o.User != 0 {
 		e.found("not-root", "root would also examine what this user may not read", "sudo policyd doctor")
@@ -76,11 +76,12 @@ func Examine(ctx context.Context, o Options) Report {
 	case err != nil:
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 	default:
-		e.report.Postfix, e.report.ConfigDirectory = e.version, e.directory
+		r.Postfix, r.ConfigDirectory = e.version, e.directory
 		e.checkRunning()
 		e.checkVersion()
 		e.checkResolvConf(servers)
 		e.checkMain()
+		e.checkTLSRequired()
 		e.checkPolicyMaps()
 		e.checkTransportMaps()
 		e.checkService()
@@ -91,27 +92,26 @@ func Examine(ctx context.Context, o Options) Report {
 	}
 	e.checkMTASTS()
 	e.checkEgress(ctx)
-	area := func(f Finding) int { return slices.IndexFunc(Areas(), func(a Area) bool { return a.Name == f.Area }) }
-	slices.SortStableFunc(e.report.Findings, func(a, b Finding) int { return area(a) - area(b) })
 	count := map[Severity]int{}
-	for _, f := range e.report.Findings {
-		count[f.Severity]++
+	for _, a := range Areas() {
+		for _, f := range e.findings {
+			i := slices.IndexFunc(a.Codes, func(c Code) bool { return c.Name == f.Code })
+			if i < 0 {
+				continue
+			}
+			f.Area, f.Severity = a.Name, a.Codes[i].Severity
+			if f.Severity != OK {
+				f.Why = a.Codes[i].Why
+			}
+			count[f.Severity]++
+			r.Findings = append(r.Findings, f)
+		}
 	}
-	e.report.Errors, e.report.Warnings, e.report.Untested = count[Error], count[Warning], count[Untested]
-	return e.report
+	r.Errors, r.Warnings, r.Untested = count[Error], count[Warning], count[Untested]
+	return r
 }
 
 // found adds a finding. The code is one of Areas.
 func (e *exam) found(code, what string, change ...string) {
-	for _, a := range Areas() {
-		i := slices.IndexFunc(a.Codes, func(c Code) bool { return c.Name == code })
-		if i < 0 {
-			continue
-		}
-		f := Finding{Code: code, Severity: a.Codes[i].Severity, Area: a.Name, What: what}
-		if f.Severity != OK {
-			f.Why, f.Change = a.Codes[i].Why, change
-		}
-		e.report.Findings = append(e.report.Findings, f)
-	}
+	e.findings = append(e.findings, Finding{Code: code, What: what, Change: change})
 }

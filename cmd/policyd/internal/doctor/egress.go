@@ -28,13 +28,12 @@ func (e *exam) checkEgress(ctx context.Context) {
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
 			address := net.JoinHostPort(host, port)
-			conn, err := d.DialContext(ctx, "tcp", address)
-			if err != nil {
+			if conn, err := d.DialContext(ctx, "tcp", address); err != nil {
 				e.found("egress-untested", "could not be tested: "+address+": "+err.Error())
-				continue
+			} else {
+				_ = conn.Close()
+				e.found("egress-open", address+" is reachable")
 			}
-			_ = conn.Close()
-			e.found("egress-open", address+" is reachable")
 		}
 	}
 }

@@ -12,7 +12,7 @@ func (e *exam) checkOtherTables(ctx context.Context) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range e.tables(parameter, e.params[parameter]) {
 			guard := parameter == transportMaps && t.pattern
-			if guard || t.asks || t.here {
+			if guard || t.ours {
 				continue
 			}
 			table := strings.TrimPrefix(t.text, "proxy:")

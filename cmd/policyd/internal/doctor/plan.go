@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -97,20 +96,15 @@ func newPlan(ctx context.Context, o Options) (plan, error) {
 
 // read reads the configuration of Postfix. askDaemon has read which listeners policyd has.
 func (p *plan) read(ctx context.Context) (err error) {
-	var columns postfix.Settings
 	if p.commands, err = postfix.Find(p.Postconf, p.ConfigDirectory); err == nil {
-		p.params, err = p.commands.Settings(ctx)
+		p.params, err = p.commands.Read(ctx, "-x", "-P -x", "-F")
 	}
 	if err == nil {
-		p.raw, err = p.commands.Print(ctx)
-	}
-	if err == nil {
-		columns, err = p.commands.Print(ctx, "-F")
+		p.raw, err = p.commands.Read(ctx, "")
 	}
 	if err != nil {
 		return err
 	}
-	maps.Copy(p.params, columns)
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
 	p.version = p.params["mail_version"]
 	for _, l := range p.daemon.Connections.Listeners {
@@ -167,15 +161,14 @@ func (p plan) parameters() []Parameter {
 		}
 		list = append(list, r.Parameter)
 	}
-	own := []Parameter{{policyMaps, p.wanted(policyMaps)}}
 	if p.routes() {
-		own = append(own, Parameter{transportMaps, p.wanted(transportMaps)})
+		list = slices.Insert(list, 1, Parameter{transportMaps, p.wanted(transportMaps)})
 	}
 	if p.params["smtp_tls_CAfile"] == "" && p.params["smtp_tls_CApath"] == "" &&
 		p.params["tls_append_default_CA"] != "yes" {
 		list = append(list, Parameter{"smtp_tls_CAfile", systemRoots})
 	}
-	return slices.Insert(list, 1, own...)
+	return slices.Insert(list, 1, Parameter{policyMaps, p.wanted(policyMaps)})
 }
 
 // systemRoots is the file with root certificates on Debian and its derivatives.

@@ -41,11 +41,6 @@ func (e *exam) checkMain() {
 			e.found("dnssec-lookups", what)
 		}
 	}
-	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)
-	if _, at := e.asking(transportMaps); at >= 0 && header && e.since(10, 0) && !e.since(10, 6) {
-		e.found("tls-required-breaks-port26", "Postfix "+e.version+" with the service "+e.Settings.Port26.Transport,
-			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
-	}
 }
 
 // checkTables examines the tables of policyd in a parameter. It returns the tables of main.cf, and the index of that of

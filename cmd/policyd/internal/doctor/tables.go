@@ -23,15 +23,15 @@ type table struct {
 	endpoint, name string // of a socketmap; "" for other tables
 	serves         string // the map of policyd that the name stands for, "" for none
 	pattern        bool   // it matches the whole address by pattern
-	// here is set for everything at an endpoint of policyd, also without the name of a map. ours are those, and
-	// policyd's names at any other endpoint, except those that postfix-tlspol uses as well; right is the text that such
-	// a table must have. asks is set where policyd serves the map for this parameter.
-	here, ours, asks bool
-	right            string
+	// ours is set for everything at an endpoint of policyd, also without the name of a map, and for policyd's names at
+	// any other endpoint, except those that postfix-tlspol uses as well; right is the text that such a table must have.
+	// asks is set where policyd serves the map for this parameter.
+	ours, asks bool
+	right      string
 }
 
 // unknown reports whether the table is policyd's and has a map name that policyd does not serve.
-func (t table) unknown() bool { return t.here && t.serves == "" }
+func (t table) unknown() bool { return t.ours && t.serves == "" }
 
 // tables returns the tables in the value of a parameter.
 func (p plan) tables(parameter, value string) []table {
@@ -43,11 +43,11 @@ func (p plan) tables(parameter, value string) []table {
 			t.endpoint, t.name = rest[:i], rest[i+1:]
 		}
 		t.serves = lookup.CanonicalMap(t.name)
-		t.here = t.endpoint != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
+		here := t.endpoint != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
 			return p.outside(e) == p.outside(t.endpoint) || e == rest
 		})
 		fits := t.serves != "" && (t.serves == "transport") == (parameter == transportMaps)
-		t.ours = t.here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
+		t.ours = here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
 		t.asks = t.ours && fits
 		// The present endpoint and name stay where they are right.
 		at, name := t.endpoint, t.name
