@@ -72,7 +72,7 @@ func messageOf(path string, call *ast.CallExpr) string {
 			}
 		}
 	case *ast.Ident:
-		if f.Name == "add" && strings.HasSuffix(path, "status/warnings.go") && len(call.Args) >= 2 {
+		if f.Name == "add" && strings.Contains(path, "/status/") && len(call.Args) >= 2 {
 			return verb.ReplaceAllString(literal(call.Args[1]), "…")
 		}
 	}

@@ -12,12 +12,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/report"
 )
 
 // Endpoint is a method and a path of the API. Q is the type of a request, and A that of its answer. Server answers what
@@ -34,7 +32,6 @@ const (
 	GetLevel   Endpoint[struct{}, Level]              = "GET /v1/log-level"
 	SetLevel   Endpoint[Level, Level]                 = "PUT /v1/log-level"
 	Explain    Endpoint[Nexthop, lookup.Explanation]  = "GET /v1/query"
-	GetReport  Endpoint[ReportRequest, report.Report] = "GET /v1/report"
 )
 
 // The bounds on a request.
@@ -58,11 +55,6 @@ type DomainRequest struct {
 // Nexthop is about a next hop.
 type Nexthop struct {
 	Nexthop string `json:"nexthop"`
-}
-
-// ReportRequest is for the lookups since then; the zero time means all that are remembered.
-type ReportRequest struct {
-	Since time.Time `json:"since,omitzero"`
 }
 
 // Filter selects the entries of a list.

@@ -62,12 +62,10 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	number(ch, "connections_max", "Bound on the socketmap connections.", st.Connections.Max)
 	number(ch, "connections_total", "Socketmap connections that were accepted.", st.Connections.Total)
 	by(ch, "connections_dropped_total", "Socketmap connections that the server closed, by reason.", "reason",
-		st.Connections.Dropped,
-		"evicted", "refused", "idle", "stalled")
+		st.Connections.Dropped, "evicted", "refused", "idle", "stalled")
 	by(ch, "protocol_errors_total",
 		"Errors of the socketmap protocol by kind: connections that ended in one, and lookups in unknown maps.", "kind",
-		st.Connections.Errors,
-		"malformed", "stalled", "write", "accept", "unknown-map")
+		st.Connections.Errors, "malformed", "stalled", "write", "accept", "unknown-map")
 	number(ch, "panics_total", "Lookups that ended in an internal error.", st.Lookups.Panics)
 	read := st.Started
 	if st.Reload != nil {

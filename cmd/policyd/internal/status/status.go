@@ -10,7 +10,6 @@ import (
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -52,12 +51,6 @@ type Reload struct {
 	OK      bool      `json:"ok"`
 	Error   string    `json:"error,omitempty"`   // why the new settings were refused and the previous ones kept
 	Restart []string  `json:"restart,omitempty"` // the changed settings that take effect after a restart only
-}
-
-// PromiseStatus is the state of the remembered promises.
-type PromiseStatus struct {
-	promises.Stats
-	Domains []string `json:"domains"` // some of those whose promise is missing
 }
 
 // Connections counts those of the socketmap listeners.

@@ -45,15 +45,7 @@ func (st *Status) Warn() []string {
 			"443, the root certificates and mta_sts.proxy_from_environment", clock(m.Blocked))
 		add(!m.Persistent, "MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
 	}
-	if p := st.Promises; p != nil {
-		add(p.Missing > 0, "promises vanished (domains: %d, mail held: %d), for example of %s: "+
-			"see policyd promises list --vanished", p.Missing, p.Held, strings.Join(p.Domains, ", "))
-	}
-	if f := st.Fleet; f != nil {
-		add(!f.Up, "fleet store unavailable; nothing is shared, and lookups are not affected: %s", f.Error)
-		add(f.Ignored["mac"] > 0, "fleet records ignored because of their MAC: %d; compare fleet.key_file on all nodes",
-			f.Ignored["mac"])
-	}
+	st.warnPromises(add)
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"
 	if st.Connections.Errors["accept"] > 0 { // connections are dropped to make room then too, and are not counted apart
