@@ -86,45 +86,40 @@ func addressOf(l net.Listener) string {
 // daemon that answers on some of them only would hide the mistake. ctx is that of Run.
 func (d *Daemon) openAll(ctx context.Context) error {
 	l := d.loaded.Load()
-	add := func(o *listener) {
-		o.log, o.interval = d.log, d.interval
-		o.now.Store(&opening{})
-		d.listeners = append(d.listeners, o)
-	}
-	answer := func(setting, address string, passed net.Listener) {
-		add(&listener{
-			setting: setting, address: address, options: l.ListenOptions(), passed: passed, postfix: true,
-			handle: func(_ context.Context, l net.Listener) error { return d.server.Serve(l) },
-		})
-	}
+	var all []*listener
 	for _, passed := range d.options.Passed {
 		if filepath.IsAbs(passed.Addr().String()) { // a unix socket, and not an abstract one
 			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
 		}
-		answer("policyd.socket", addressOf(passed), passed)
+		all = append(all, &listener{setting: "policyd.socket", address: addressOf(passed), passed: passed})
 	}
-	if len(d.options.Passed) == 0 {
+	if len(all) == 0 {
 		for _, address := range l.Server.Listen {
-			answer("server.listen", address, nil)
+			all = append(all, &listener{setting: "server.listen", address: address, options: l.ListenOptions()})
 		}
 	}
-	if len(d.listeners) == 0 {
+	if len(all) == 0 {
 		return l.Mistake("server.listen",
 			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
+	for _, o := range all {
+		o.postfix, o.handle = true, func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
+	}
 	serve := func(setting, address string, connections int, h http.Handler) {
-		if strings.TrimPrefix(address, "unix:") == "" {
-			return
+		if strings.TrimPrefix(address, "unix:") != "" {
+			all = append(all, &listener{setting: setting, address: address,
+				handle: func(ctx context.Context, l net.Listener) error {
+					return httpd.Run(ctx, l, h, connections, d.log)
+				}})
 		}
-		add(&listener{setting: setting, address: address, handle: func(ctx context.Context, l net.Listener) error {
-			return httpd.Run(ctx, l, h, connections, d.log)
-		}})
 	}
 	ready := func() error { return d.readiness(ctx) }
 	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, d.api())
 	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, metrics.Handler(d.metrics, ready, d.log))
 	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log))
-	for i, o := range d.listeners {
+	for i, o := range all {
+		o.log, o.interval = d.log, d.interval
+		o.now.Store(&opening{})
 		l, err := o.listen(ctx)
 		switch {
 		case err == nil:
@@ -132,12 +127,13 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		case !o.postfix:
 			o.failed(err) // run tries again
 		default:
-			for _, o := range d.listeners[:i] {
+			for _, o := range all[:i] {
 				_ = o.now.Load().Close()
 			}
 			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, hint(err))
 		}
 	}
+	d.listeners = all
 	return nil
 }
 
