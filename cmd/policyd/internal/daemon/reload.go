@@ -46,34 +46,28 @@ func (d *Daemon) Reload() (status.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.notify(daemon.SdNotifyReloading + "\nSTATUS=Reloading")
-	kept, err := d.reload()
-	last := status.Reload{At: time.Now(), OK: err == nil, Restart: kept}
+	last := status.Reload{}
+	next, err := d.options.load()
+	if err == nil {
+		last.Restart = next.KeepUntilRestart(d.loaded.Load())
+		err = d.configure(next)
+	}
 	if err != nil {
 		last.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // one line for one message
 		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)
+	} else {
+		_ = d.level.UnmarshalText([]byte(next.Log.Level)) // checked
+		for _, key := range last.Restart {
+			d.log.Warn("this setting takes effect after a restart only", "setting", key)
+		}
+		d.logWarnings(next)
+		d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides",
+			len(next.Rules))
 	}
+	last.At, last.OK = time.Now(), err == nil
 	d.last.Store(&last)
 	d.notifyReady()
 	return last, err
-}
-
-// reload returns the settings that wait for a restart.
-func (d *Daemon) reload() (kept []string, err error) {
-	next, err := d.options.load()
-	if err != nil {
-		return nil, err
-	}
-	kept = next.KeepUntilRestart(d.loaded.Load())
-	if err := d.configure(next); err != nil {
-		return kept, err
-	}
-	_ = d.level.UnmarshalText([]byte(next.Log.Level)) // checked
-	for _, key := range kept {
-		d.log.Warn("this setting takes effect after a restart only", "setting", key)
-	}
-	d.logWarnings(next)
-	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", len(next.Rules))
-	return kept, nil
 }
 
 func (d *Daemon) logWarnings(l *settings.Loaded) {
