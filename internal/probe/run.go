@@ -133,10 +133,6 @@ func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, o *Options) (t sm
 		}
 	}()
 	t = p.talk(ctx, d)
-	if o.DANE != nil && t.OK() && t.Session != nil {
-		if mismatch := o.DANE(ctx, d.Host, t.Session); mismatch != nil {
-			t.Failed, t.Cause, t.Why = smtptls.StepCertificate, smtptls.TLSAMismatch, "certificate: "+mismatch.Error()
-		}
-	}
+	o.matchTLSA(ctx, d.Host, &t)
 	return t, nil
 }
