@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 )
 
@@ -70,7 +69,7 @@ func TestADroppedLookupCanBeginAgain(t *testing.T) {
 
 // hanging is a site whose answer never comes. It notes how long it was waited for.
 type hanging struct {
-	gather.Elsewhere
+	elsewhere
 	waited *atomic.Int64
 }
 

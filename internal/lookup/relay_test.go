@@ -11,7 +11,6 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/testkit"
@@ -20,7 +19,7 @@ import (
 
 // relays is a site that relays to one host; "broken" is an error.
 type relays struct {
-	gather.Elsewhere
+	elsewhere
 	host string
 }
 
