@@ -132,12 +132,12 @@ func (s *Server) at(t time.Duration) time.Time { return s.started.Add(t) }
 // error of l, such as a lack of file descriptors, it closes the connection that has been idle longest and tries again;
 // any other error is returned. Serve closes l.
 func (s *Server) Serve(l net.Listener) error {
-	defer func() { _ = l.Close() }()
 	s.mu.Lock()
 	s.prepare()
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
 	defer func() {
+		_ = l.Close()
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()

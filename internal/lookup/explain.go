@@ -64,8 +64,7 @@ func (e Explanation) Exit() int {
 	}
 }
 
-// Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
-// key is a key of tls-policy, or an address or domain as transport takes it.
+// Explain evaluates a next hop, the key of a tls-policy lookup, without the haste of one, and shows what was found.
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -127,8 +126,7 @@ func sts(f *policy.Facts, o policy.Options) *report.STSPolicy {
 }
 
 func dnssec(mx policy.MX) string {
-	var failed *dns.Error
-	if errors.As(mx.Err, &failed) && failed.Bogus {
+	if failed, ok := errors.AsType[*dns.Error](mx.Err); ok && failed.Bogus {
 		return "bogus"
 	}
 	return mx.Status.String()

@@ -102,14 +102,11 @@ func survey(f *Facts, count map[dane.State]int) (failed string) {
 
 // failure returns the failure of a host.
 func failure(f *Facts, h *Host) string {
-	if h.DANE.Why != "" {
-		return text.Printable(h.DANE.Why)
-	}
 	what := "DANE lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
 	if h.DANE.Err != nil {
 		what += ": " + Cause(h.DANE.Err)
 	}
-	return what
+	return text.Printable(cmp.Or(h.DANE.Why, what))
 }
 
 // Cause returns what failed in a lookup, without the question, in printable ASCII.
