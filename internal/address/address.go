@@ -43,15 +43,6 @@ func Network(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a.WithZone(""), bits6).Masked()
 }
 
-// translated returns the IPv4 address in a NAT64 address with the well-known prefix.
-func translated(a netip.Addr) (netip.Addr, bool) {
-	if !netip.MustParsePrefix(nat64).Contains(a) {
-		return netip.Addr{}, false
-	}
-	b := a.As16()
-	return netip.AddrFrom4([4]byte(b[12:])), true
-}
-
 // Ordinary returns the addresses of list that are not special, in the order of list. The error names the others.
 func Ordinary(list []netip.Addr) (ordinary []netip.Addr, err error) {
 	var special []string
@@ -68,12 +59,8 @@ func Ordinary(list []netip.Addr) (ordinary []netip.Addr, err error) {
 	return ordinary, err
 }
 
-const (
-	// nat64 is the Well-Known Prefix of RFC 6052. It has one length, so the last four octets are the IPv4 address.
-	nat64 = "64:ff9b::/96"
-	// globalUnicast6 is the only IPv6 range that IANA has allocated for unicast on the Internet.
-	globalUnicast6 = "2000::/3"
-)
+// globalUnicast6 is the only IPv6 range that IANA has allocated for unicast on the Internet.
+const globalUnicast6 = "2000::/3"
 
 // registry returns the IANA IPv4 and IPv6 special-purpose registries, except for entries outside globalUnicast6 and for
 // nat64, and IPv4 multicast.

@@ -94,7 +94,9 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	case usable+unusable+count[dane.Failed] == 0:
 		return d.because("DANE: no MX host that can be reached has secure " + records)
 	case usable+unusable+absent == 0:
-		return unreachable(f, d, failed)
+		// "If any DNS queries used to locate TLSA records fail …, then the SMTP client MUST treat that server as
+		// unreachable" (RFC 7672 section 2.1.2).
+		return ownRelay(f, d, failed) || d.defers(ReasonDANEFailed, failed)
 	case !f.authentic():
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
 		return answer(LevelDANE, ReasonDANEInsecureMX, "each MX host that has secure "+records+
@@ -118,21 +120,6 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	}
 	// NOTFOUND would give up DANE for a host whose lookup an attacker made fail once.
 	return answer(LevelDANE, ReasonDANEPartial, failed+"; Postfix applies DANE to each host that it reaches")
-}
-
-// unreachable defers, because every host failed: "If any DNS queries used to locate TLSA records fail …, then the SMTP
-// client MUST treat that server as unreachable" (RFC 7672 section 2.1.2). A host in brackets that Postfix's own
-// configuration names and that carries no prefix may be known to /etc/hosts only: deferring would stop all mail of
-// this site.
-func unreachable(f *Facts, d *Decision, failed string) bool {
-	switch local := f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None; {
-	case local && !f.Known.Relay:
-		return d.lacks(Need{Required: FactSet{Relay: true}})
-	case local && f.Relay:
-		return d.none(ReasonOwnRelay, failed, "["+f.Nexthop.Name+
-			"] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
-	}
-	return d.defers(ReasonDANEFailed, failed)
 }
 
 // undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
