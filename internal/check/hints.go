@@ -55,8 +55,7 @@ func (d *domain) hintTLSA(h *host, p *port) {
 	var zone []string
 	for _, t := range p.heard {
 		if t.Session != nil {
-			zone = append(zone,
-				fmt.Sprintf("_%d._tcp.%s. IN TLSA %s", p.number, h.Host.Host, record(t.Session.Chain[0])))
+			zone = append(zone, dane.TLSAQuestion(h.Host.Host, p.number).Name+". IN TLSA "+record(t.Session.Chain[0]))
 		}
 	}
 	if len(zone) > 0 {

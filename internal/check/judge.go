@@ -198,22 +198,19 @@ func (d *domain) judgeDANE(h *host) {
 func (d *domain) judgeMTASTS() {
 	sts := d.facts.STS
 	found := func(m mtasts.Mode) bool { return sts.State == mtasts.Found && sts.Policy.Mode == m }
-	none := len(d.hosts) > 0
-	if found(mtasts.Enforce) || found(mtasts.Testing) {
-		for _, h := range d.hosts {
-			h.MTASTS = new(sts.Policy.Matches(h.Host.Host))
-			none = none && !*h.MTASTS
-		}
-	}
-	none = none && found(mtasts.Enforce)
+	allowed := func(h *host) bool { return sts.Policy.Matches(h.Host.Host) }
+	none := found(mtasts.Enforce) && len(d.hosts) > 0 && !slices.ContainsFunc(d.hosts, allowed)
 	d.judgeAll(report.Finding{}, []judgement{
 		{"mta-sts-invalid", sts.State == mtasts.Failed, sts.Why},
 		{"mta-sts-testing", found(mtasts.Testing), ""},
 		{"mta-sts-excludes-all", none, ""},
 	})
 	for _, h := range d.hosts {
-		if h.MTASTS != nil && !*h.MTASTS && !none {
-			d.find("mta-sts-excludes-host", report.Finding{Host: h.Host.Host}, "")
+		if found(mtasts.Enforce) || found(mtasts.Testing) {
+			h.MTASTS = new(allowed(h))
+			if !*h.MTASTS && !none {
+				d.find("mta-sts-excludes-host", report.Finding{Host: h.Host.Host}, "")
+			}
 		}
 	}
 }

@@ -3,7 +3,6 @@ package bulk
 import (
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,21 +28,19 @@ func (p *Progress) Start() (stop func()) {
 		every, end = time.Second, "\r"
 	}
 	stopped := make(chan struct{})
-	var shown sync.WaitGroup
-	shown.Go(func() {
+	go func() {
 		for tick := time.Tick(every); ; {
 			select {
-			case <-stopped:
-				p.show("\n")
+			case stopped <- struct{}{}:
 				return
 			case <-tick:
 				p.show(end)
 			}
 		}
-	})
+	}()
 	return func() {
-		close(stopped)
-		shown.Wait()
+		<-stopped
+		p.show("\n")
 	}
 }
 
