@@ -60,7 +60,7 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 		})
 		o.Progress.Complete.Store(failed == nil)
 	}()
-	s := scan{check: c, o: o, out: json.NewEncoder(o.Out)}
+	s := scan{check: c, o: o, out: json.NewEncoder(o.Out), summary: Summary{Counts: map[string]int{}}}
 	defer o.Progress.Start()()
 	err := cmp.Or(s.run(ctx, lines), ctx.Err())
 	if err == nil { // lines is closed

@@ -59,9 +59,6 @@ func (s *Summary) count(r *report.Report) {
 	if r.Verdict != report.VerdictNoMail {
 		s.Exit = max(s.Exit, r.Exit())
 	}
-	if s.Counts == nil {
-		s.Counts = map[string]int{}
-	}
 	for _, k := range kinds() {
 		if k.is(r) {
 			s.Counts[k.words]++
