@@ -86,10 +86,12 @@ func (s *screen) host(h *report.Host) {
 	if h.Valid {
 		s.row("addresses", "A %s, AAAA %s%s%s", h.A, h.AAAA, part(", alias of ", h.Alias), part(": ", h.AddressError))
 	}
-	if len(h.Connections) == 0 && len(h.Addresses) > 0 {
+	switch {
+	case len(h.Connections) > 0:
+		s.connections(h.Connections)
+	case len(h.Addresses) > 0:
 		s.row("", "%s", strings.Join(h.Addresses, " "))
 	}
-	s.connections(h.Connections)
 	shown := map[string]bool{}
 	for i := range h.Connections {
 		if words := certificateWords(&h.Connections[i]); words != "" && !shown[words] {
@@ -109,9 +111,6 @@ func (s *screen) host(h *report.Host) {
 
 // connections shows a table of the tests of a host. The last column is there only if Postfix was asked.
 func (s *screen) connections(all []report.Connection) {
-	if len(all) == 0 {
-		return
-	}
 	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "RESULT", "POSTFIX"}}
 	columns := len(rows[0]) - 1
 	for i := range all {

@@ -135,7 +135,6 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	if d.facts.MX.Rest > 0 {
 		d.find("mx-too-many", report.Finding{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
 	}
-	prefixed := 0
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for i := range d.facts.Hosts {
@@ -153,9 +152,6 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 				tested: !d.o.NoConnect && !d.o.Port25Only, tlsa: h.TLSA26})
 		}
 		d.hosts = append(d.hosts, h)
-		if f.Class != prefix.None {
-			prefixed++
-		}
 		if h.Valid {
 			group.Go(func() error {
 				d.lookUpAddresses(ctx, h)
@@ -170,11 +166,11 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		}
 	}
 	_ = group.Wait() // no error: what failed is in the hosts
-	switch {
-	case prefixed > 0 && prefixed == len(d.hosts) && d.facts.MX.Rest == 0:
-		d.Set = "all"
-	case prefixed > 0:
+	switch promising, mixed := d.facts.Prefixed(); {
+	case len(promising) > 0 && mixed:
 		d.Set = "mixed"
+	case len(promising) > 0:
+		d.Set = "all"
 	}
 }
 

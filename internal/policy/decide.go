@@ -135,7 +135,7 @@ func undelivered(f *Facts, o *Options, d *Decision, match []string) bool {
 // byPrefix honours the promise in the names of the MX hosts. An enforced MTA-STS policy narrows it: "senders MUST NOT
 // deliver the message to hosts that fail MX matching or certificate validation" (RFC 8461 section 5).
 func byPrefix(f *Facts, o *Options, d *Decision) bool {
-	match, mixed := prefixed(f)
+	match, mixed := f.Prefixed()
 	if len(match) == 0 {
 		return false
 	}
@@ -244,7 +244,7 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 
 // noPolicy adds the reason why the domain has no promise.
 func noPolicy(f *Facts, _ *Options, d *Decision) bool {
-	switch match, _ := prefixed(f); {
+	switch match, _ := f.Prefixed(); {
 	case f.MX.NXDomain:
 		return d.none(ReasonNone, "the domain does not exist")
 	case f.MX.Null:

@@ -11,9 +11,9 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
+// Prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
 // whether the set has a host without any prefix. For a next hop in brackets the host is the next hop.
-func prefixed(f *Facts) (match []string, mixed bool) {
+func (f *Facts) Prefixed() (match []string, mixed bool) {
 	mixed = f.MX.Rest > 0
 	for i := range f.Hosts {
 		switch h := &f.Hosts[i]; {
@@ -70,7 +70,7 @@ func stsFailure(r mtasts.Result) string {
 // promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that
 // could not be had. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
-	switch match, mixed := prefixed(f); {
+	switch match, mixed := f.Prefixed(); {
 	case len(match) > 0 && dishonoured(f, mixed, o) == "":
 		return true, false
 	case f.Nexthop.Port != SMTPPort:
@@ -83,7 +83,7 @@ func promise(f *Facts, o *Options) (made, missing bool) {
 // survey counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
 // TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
 func survey(f *Facts, count map[dane.State]int) (failed string) {
-	match, _ := prefixed(f)
+	match, _ := f.Prefixed()
 	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
 	for i := range f.Hosts {
 		h := &f.Hosts[i]

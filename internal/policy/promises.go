@@ -21,7 +21,7 @@ func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == 
 // attacker who can make policyd distrust the resolver cannot end it.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
-	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
+	if match, _ := f.Prefixed(); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
 		return false
 	}
 	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
@@ -78,7 +78,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
 		return a, false
 	}
-	if match, _ := prefixed(&f); len(match) > 0 {
+	if match, _ := f.Prefixed(); len(match) > 0 {
 		a.Kinds = append(a.Kinds, promises.Prefix)
 	}
 	if stsEnforced(&f, &o) {

@@ -125,7 +125,7 @@ func ruledOut(f *Facts, o *Options) string {
 	case !f.Hosts[0].Class.ImplicitTLS():
 		return "the best MX host is not an smtps- host"
 	}
-	_, mixed := prefixed(f)
+	_, mixed := f.Prefixed()
 	return dishonoured(f, mixed, o)
 }
 
