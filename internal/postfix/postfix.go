@@ -44,7 +44,7 @@ type Site struct {
 	options atomic.Pointer[Options] // with names in canonical form
 	latest  atomic.Pointer[view]    // nil: not read yet
 	reading *semaphore.Weighted     // held while the configuration is read
-	problem string                  // the last problem that was logged; guarded by reading
+	problem error                   // of the last reading, as it was logged; guarded by reading
 	slots   *semaphore.Weighted     // one per table that is being searched
 	fingers *semaphore.Weighted     // one per posttls-finger that runs
 }

@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -80,18 +81,14 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 		v.settings = old.settings // the client continues with them
 	}
 	s.latest.Store(v)
-	problem := ""
-	if v.err != nil {
-		problem = v.err.Error()
-	}
 	switch {
-	case problem == s.problem:
-	case problem != "":
+	case fmt.Sprint(v.err) == fmt.Sprint(s.problem):
+	case v.err != nil:
 		v.options.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works",
-			"reason", problem)
+			"reason", v.err.Error())
 	default:
 		v.options.Logger.Info("reading the domains that Postfix receives works again")
 	}
-	s.problem = problem
+	s.problem = v.err
 	return v, v.err
 }

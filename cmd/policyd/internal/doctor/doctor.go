@@ -95,16 +95,14 @@ func Examine(ctx context.Context, o Options) Report {
 	count := map[Severity]int{}
 	for _, a := range Areas() {
 		for _, f := range e.findings {
-			i := slices.IndexFunc(a.Codes, func(c Code) bool { return c.Name == f.Code })
-			if i < 0 {
-				continue
+			if i := slices.IndexFunc(a.Codes, func(c Code) bool { return c.Name == f.Code }); i >= 0 {
+				f.Area, f.Severity = a.Name, a.Codes[i].Severity
+				if f.Severity != OK {
+					f.Why = a.Codes[i].Why
+				}
+				count[f.Severity]++
+				r.Findings = append(r.Findings, f)
 			}
-			f.Area, f.Severity = a.Name, a.Codes[i].Severity
-			if f.Severity != OK {
-				f.Why = a.Codes[i].Why
-			}
-			count[f.Severity]++
-			r.Findings = append(r.Findings, f)
 		}
 	}
 	r.Errors, r.Warnings, r.Untested = count[Error], count[Warning], count[Untested]
