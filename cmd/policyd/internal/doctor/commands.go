@@ -23,8 +23,8 @@ func (p plan) changes(l Lines) []string {
 			all = append(all, p.set(parameter.Name, parameter.Value))
 		}
 	}
-	for _, svc := range l.Services {
-		all = append(all, p.serviceCommands(svc)...)
+	if p.routes() {
+		all = append(all, p.serviceCommands()...)
 	}
 	return all
 }
@@ -45,9 +45,10 @@ func (p plan) ownFile() []string {
 	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
 }
 
-// serviceCommands returns the commands that make a service or correct it.
-func (p plan) serviceCommands(want Service) []string {
+// serviceCommands returns the commands that make the service for implicit TLS or correct it.
+func (p plan) serviceCommands() []string {
 	var all []string
+	want := p.wantedService()
 	isNew := p.program(want.Service) != "smtp"
 	if isNew {
 		all = append(all, p.edit("-M", want.Service+"="+want.Definition))

@@ -110,8 +110,8 @@ func (p *plan) read(ctx context.Context) (err error) {
 	for _, l := range p.daemon.Connections.Listeners {
 		p.endpoints = append(p.endpoints, p.endpointOf(l))
 	}
-	best := slices.IndexFunc(p.endpoints, func(e string) bool { return !strings.HasPrefix(e, "unix:/") && !p.barred(e) })
-	p.endpoint = append(p.endpoints, "inet:127.0.0.1:2526")[max(best, 0)]
+	i := slices.IndexFunc(p.endpoints, func(e string) bool { return !strings.HasPrefix(e, "unix:/") && !p.barred(e) })
+	p.endpoint = append(p.endpoints, "inet:127.0.0.1:2526")[max(i, 0)]
 	site := p.Settings.Site(nil)
 	site.Postconf, site.ConfigDirectory = p.Postconf, p.ConfigDirectory
 	received := postfix.New(site)

@@ -50,7 +50,7 @@ func (e *exam) checkTables(parameter, present, missing, wanted string) (list []t
 	switch {
 	case at >= 0:
 		e.found(present, parameter+" has "+list[at].text)
-	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.routes()): // unknown asks policyd too
+	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.routes()): // unknown asks policyd
 		e.found(missing, is(parameter, e.params[parameter]), wanted)
 	}
 	for _, t := range list {
@@ -125,7 +125,7 @@ func (e *exam) checkService() {
 	service, name := e.service(), "service "+e.Settings.Port26.Transport
 	if e.program(service) != "smtp" {
 		if _, at := e.asking(transportMaps); at >= 0 {
-			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands(e.wantedService())...)
+			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands()...)
 		}
 		return
 	}
