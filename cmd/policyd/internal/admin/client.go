@@ -63,33 +63,29 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 		DisableCompression: true, DisableKeepAlives: true,
 	}
 	resp, err := daemon.RoundTrip(req)
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }()
+		if resp.StatusCode != http.StatusOK {
+			refused := &RefusedError{Code: resp.StatusCode}
+			if err := read(resp.Body, refused); err != nil || refused.Message == "" {
+				refused.Message = "the daemon answers " + Visible(resp.Status)
+			}
+			return answer, refused
+		}
+		err = read(resp.Body, &answer)
+	}
 	switch {
+	case err == nil:
+		return answer, nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
 		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or `+
 			`"policyd serve", or name its socket with --socket`, socket)
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
-	case err != nil && ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return answer, fmt.Errorf("%s: no answer in time: %w", socket, ctx.Err())
-	case err != nil:
-		return answer, unreadable(socket, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		refused := &RefusedError{Code: resp.StatusCode}
-		if err := read(resp.Body, refused); err != nil || refused.Message == "" {
-			refused.Message = "the daemon answers " + Visible(resp.Status)
-		}
-		return answer, refused
-	}
-	if err := read(resp.Body, &answer); err != nil {
-		return answer, unreadable(socket, err)
-	}
-	return answer, nil
-}
-
-func unreadable(socket string, err error) error {
-	return fmt.Errorf("%s: the peer is not an admin API, or has closed the connection: %w", socket, err)
+	return answer, fmt.Errorf("%s: the peer is not an admin API, or has closed the connection: %w", socket, err)
 }
 
 // DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.

@@ -68,12 +68,8 @@ func boolean() kind { return of("true or false", func(bool) bool { return true }
 
 // oneOf is the kind of a few words.
 func oneOf(words ...string) kind {
-	var quoted []string
-	for _, w := range words {
-		quoted = append(quoted, strconv.Quote(w))
-	}
 	last := len(words) - 1
-	k := of(strings.Join(quoted[:last], ", ")+" or "+quoted[last],
+	k := of(`"`+strings.Join(words[:last], `", "`)+`" or "`+words[last]+`"`,
 		func(s string) bool { return slices.Contains(words, s) })
 	k.words = words
 	return k
