@@ -11,7 +11,7 @@ import (
 )
 
 // Whatever decides, the reasons cover each of the three mechanisms.
-func TestExplainNamesAllThreeMechanisms(t *testing.T) {
+func TestSurveyNamesAllThreeMechanisms(t *testing.T) {
 	t.Parallel()
 	all := with(func(o *policy.Options) { o.DANE, o.MTASTS = true, true })
 	facts := func(d dane.State, sts mtasts.Mode, mx ...string) policy.Facts {
