@@ -271,7 +271,7 @@ func TestMTASTS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := decided(c.facts, withDANEAndSTS())
+			d := policy.Decide(c.facts, withDANEAndSTS())
 			plain, report := d.Reply(withDANEAndSTS(), false), d.Reply(withDANEAndSTS(), true)
 			require.Equal(t, c.want, plain.String())
 			require.NotEmpty(t, d.Why)
@@ -280,7 +280,7 @@ func TestMTASTS(t *testing.T) {
 			} else {
 				require.Equal(t, plain.Text+c.tlsrpt, report.Text)
 			}
-			off := decided(c.facts, with(func(o *policy.Options) { o.DANE = true }))
+			off := policy.Decide(c.facts, with(func(o *policy.Options) { o.DANE = true }))
 			require.NotEqual(t, policy.SourceMTASTS, off.Source(), "mta_sts = false")
 		})
 	}
@@ -380,7 +380,7 @@ func TestDANE(t *testing.T) {
 			if strings.Contains(c.want, "dane") {
 				o := withDANEAndSTS()
 				o.DANE = false
-				require.NotEqual(t, policy.SourceDANE, source(decided(c.facts, o)), "dane = false")
+				require.NotEqual(t, policy.SourceDANE, source(policy.Decide(c.facts, o)), "dane = false")
 			}
 		})
 	}
@@ -391,7 +391,7 @@ func TestDANE(t *testing.T) {
 		policy.ReasonDANEInsecureMX: hosts(unsigned, "10 a.example usable"),
 		policy.ReasonDANEFailed:     hosts(signed, "10 a.example failed"),
 	} {
-		d := decided(f, withDANEAndSTS())
+		d := policy.Decide(f, withDANEAndSTS())
 		require.Equal(t, want, d.Reason)
 		require.Equal(t, want == policy.ReasonDANEInsecureMX, d.Unsigned, "%s: only where the MX RRset is insecure", want)
 	}
@@ -411,7 +411,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUp(t *testing.T) {
 	for name, want := range map[string]policy.Reason{"relay.corp.example": policy.ReasonOwnRelay, "smtps-relay.corp.example": policy.ReasonDANEFailed} {
 		f := host(name, 25)
 		f.Hosts[0].DANE, f.Relay, f.Known.Relay = dane.Result{State: dane.Failed}, true, true
-		d := decided(f, withDANEAndSTS())
+		d := policy.Decide(f, withDANEAndSTS())
 		require.Equal(t, want, d.Reason)
 		require.Equal(t, want == policy.ReasonOwnRelay, d.Verdict == policy.None)
 	}

@@ -19,24 +19,16 @@ const (
 	unsigned = dns.Insecure
 )
 
-// decided and planned are Decide and Route without the Need. answered and routed are what Postfix gets.
-func decided(f policy.Facts, o policy.Options) policy.Decision {
-	return policy.Decide(f, o)
-}
-
 func source(d policy.Decision) policy.Source { return d.Source() }
 
-func planned(f policy.Facts, o policy.Options) policy.Decision {
-	return policy.Route(f, o)
-}
-
+// answered and routed are what Postfix gets for a decision of Decide and of Route.
 func answered(f policy.Facts, o policy.Options) string {
-	d := decided(f, o)
+	d := policy.Decide(f, o)
 	return d.Reply(o, false).String()
 }
 
 func routed(f policy.Facts, o policy.Options) string {
-	d := planned(f, o)
+	d := policy.Route(f, o)
 	return d.Reply(o, false).String()
 }
 
@@ -160,13 +152,13 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := decided(c.facts, c.options)
+			d := policy.Decide(c.facts, c.options)
 			require.Equal(t, c.want, d.Reply(c.options, false).String())
 			require.Equal(t, c.source, d.Source())
 			require.NotEmpty(t, d.Why, "every decision is explained")
 			if c.options.Mode == policy.ModeEnforce {
 				c.options.Mode = policy.ModeReport
-				require.Equal(t, d, decided(c.facts, c.options), "report mode decides the same")
+				require.Equal(t, d, policy.Decide(c.facts, c.options), "report mode decides the same")
 			}
 		})
 	}
@@ -182,9 +174,9 @@ func TestHostsBeyondTheBoundAreMentioned(t *testing.T) {
 	t.Parallel()
 	const why = "there are more than 32 MX hosts: the others count as having neither a prefix nor TLSA records"
 	f := by(signed, "10 starttls-a.example.com")
-	require.NotContains(t, decided(f, defaults()).Why, why)
-	require.Contains(t, decided(rest(f, 1), defaults()).Why, why)
-	require.Contains(t, decided(rest(by(signed, "10 a.example.com"), 1), defaults()).Why, why)
+	require.NotContains(t, policy.Decide(f, defaults()).Why, why)
+	require.Contains(t, policy.Decide(rest(f, 1), defaults()).Why, why)
+	require.Contains(t, policy.Decide(rest(by(signed, "10 a.example.com"), 1), defaults()).Why, why)
 }
 
 func with1(f policy.Facts, change func(*policy.Facts)) policy.Facts {
@@ -194,8 +186,8 @@ func with1(f policy.Facts, change func(*policy.Facts)) policy.Facts {
 
 func TestDecideSaysWhenThePromiseIsUnsigned(t *testing.T) {
 	t.Parallel()
-	require.True(t, decided(by(unsigned, "10 starttls-a.example.com"), defaults()).Unsigned)
-	require.False(t, decided(by(signed, "10 starttls-a.example.com"), defaults()).Unsigned)
+	require.True(t, policy.Decide(by(unsigned, "10 starttls-a.example.com"), defaults()).Unsigned)
+	require.False(t, policy.Decide(by(signed, "10 starttls-a.example.com"), defaults()).Unsigned)
 }
 
 // TestRoute is the specification of the transport map.
@@ -290,7 +282,7 @@ func TestRouteAgreesWithPolicy(t *testing.T) {
 						then = host(next.Name, 26)
 					}
 					then.Nexthop = next
-					require.Equal(t, policy.LevelSecure, decided(then, o).TLS.Level, "%s for %v", key, mx)
+					require.Equal(t, policy.LevelSecure, policy.Decide(then, o).TLS.Level, "%s for %v", key, mx)
 				}
 			}
 		}

@@ -93,7 +93,7 @@ func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 			prefetched = append(prefetched, d.Need.Expected...)
 			reveal(&known, all, r)
 		}
-		require.Equal(t, decided(all, withDANEAndSTS()), d, "%+v", c)
+		require.Equal(t, policy.Decide(all, withDANEAndSTS()), d, "%+v", c)
 
 		got := []string{}
 		for name, is := range map[string]bool{"mx": used.MX, "dane": used.DANE != 0, "sts": used.STS, "addresses": used.Addresses != 0} {

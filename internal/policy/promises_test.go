@@ -69,17 +69,17 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 			o := withDANEAndSTS()
 			o.Vanished = promises.Hold
 			require.Equal(t, c.held, answered(c.facts, o))
-			require.Equal(t, c.vanished, decided(c.facts, o).Vanished)
+			require.Equal(t, c.vanished, policy.Decide(c.facts, o).Vanished)
 			o.Vanished = promises.Alert
-			alert := decided(c.facts, o)
+			alert := policy.Decide(c.facts, o)
 			require.Equal(t, c.vanished, alert.Vanished)
 			if c.vanished {
 				require.Equal(t, "NOTFOUND ", answered(c.facts, o))
 				require.Contains(t, alert.Why[len(alert.Why)-2], "promised authenticated TLS")
 			}
 			o.Vanished = promises.Off
-			require.False(t, decided(c.facts, o).Vanished)
-			_, ok := policy.Observed(c.facts, o, decided(c.facts, o))
+			require.False(t, policy.Decide(c.facts, o).Vanished)
+			_, ok := policy.Observed(c.facts, o, policy.Decide(c.facts, o))
 			require.False(t, ok)
 		})
 	}
@@ -121,7 +121,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, ok := policy.Observed(c.facts, withDANEAndSTS(), decided(c.facts, withDANEAndSTS()))
+			got, ok := policy.Observed(c.facts, withDANEAndSTS(), policy.Decide(c.facts, withDANEAndSTS()))
 			require.Equal(t, c.ok, ok)
 			if ok {
 				require.Equal(t, c.want, got)
@@ -129,7 +129,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 		})
 	}
 	ignoring := overridden(withDANEAndSTS(), policy.Override{Ignore: true})
-	_, ok := policy.Observed(none, ignoring, decided(none, ignoring))
+	_, ok := policy.Observed(none, ignoring, policy.Decide(none, ignoring))
 	require.False(t, ok, "the operator decided")
 }
 
@@ -158,7 +158,7 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 			o := withDANEAndSTS()
 			o.DANE, o.MTASTS, o.Vanished = c.dane, c.sts, promises.Hold
 			f := remembered(plain, c.kinds...)
-			d := decided(f, o)
+			d := policy.Decide(f, o)
 			require.Equal(t, c.vanished, d.Vanished)
 			require.Equal(t, c.vanished, d.Verdict == policy.Defer)
 			a, ok := policy.Observed(f, o, d)
@@ -201,7 +201,7 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 			for validates, missed := range map[bool]bool{true: c.trusted, false: c.lost} {
 				f := c.facts
 				f.Known.Validates, f.Validates = true, validates
-				d := decided(f, o)
+				d := policy.Decide(f, o)
 				require.Equal(t, missed, d.Vanished, validates)
 				require.Equal(t, missed, d.Verdict == policy.Defer, validates)
 				a, ok := policy.Observed(f, o, d)

@@ -37,14 +37,14 @@ func TestRouteByProbe(t *testing.T) {
 		{"a primary without port 26: the backup is never preferred", states(by(signed, "10 mx.example.com", "20 "+u), probe.Unknown, probe.Open), none},
 	} {
 		require.Equal(t, c.want, routed(c.facts, probing), c.name)
-		require.NotEmpty(t, planned(c.facts, probing).Why)
+		require.NotEmpty(t, policy.Route(c.facts, probing).Why)
 	}
 }
 
 // The reason for a missing route names no host where there is none.
 func TestRouteWithoutHosts(t *testing.T) {
 	t.Parallel()
-	d := planned(by(signed), with(func(o *policy.Options) { o.Port26 = policy.PortProbe }))
+	d := policy.Route(by(signed), with(func(o *policy.Options) { o.Port26 = policy.PortProbe }))
 	require.Equal(t, policy.None, d.Verdict)
 	require.Equal(t, []string{"there is no MX host"}, d.Why)
 }
@@ -56,27 +56,27 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	f := by(signed, "10 smtps-s.example.com", "10 smtps-u.example.com")
 	f.Hosts[0].Probe.State = probe.Open
 	f.Hosts[1].Probe = probe.Verdict{State: probe.Closed, Cause: "name-mismatch"}
-	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open: smtps-u.example.com is closed (name-mismatch)"}, planned(f, probing).Why)
-	require.Contains(t, planned(f, defaults()).Why[0], `port26.mode = "always": no probe is needed`)
+	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open: smtps-u.example.com is closed (name-mismatch)"}, policy.Route(f, probing).Why)
+	require.Contains(t, policy.Route(f, defaults()).Why[0], `port26.mode = "always": no probe is needed`)
 	f.Hosts[1].Probe = probe.Verdict{State: probe.Open}
-	require.Equal(t, []string{"every MX host is an smtps- host with port 26 open"}, planned(f, probing).Why)
+	require.Equal(t, []string{"every MX host is an smtps- host with port 26 open"}, policy.Route(f, probing).Why)
 
 	// A host that is never probed does not look as if a probe would follow.
 	const unknown = "not every MX host of the best preference is an smtps- host with port 26 open: smtps-u.example.com is unknown"
 	f.Hosts[1].Probe = probe.Verdict{}
-	require.Equal(t, []string{unknown}, planned(f, probing).Why)
+	require.Equal(t, []string{unknown}, policy.Route(f, probing).Why)
 	reporting := probing
 	reporting.Mode = policy.ModeReport
-	require.Equal(t, []string{unknown + ` (not probed: mode = "report")`}, planned(f, reporting).Why)
+	require.Equal(t, []string{unknown + ` (not probed: mode = "report")`}, policy.Route(f, reporting).Why)
 	left := overridden(probing, policy.Override{Pattern: ".example.com"})
-	require.Equal(t, []string{unknown + " (not probed: the overrides file has a line for .example.com)"}, planned(f, left).Why)
+	require.Equal(t, []string{unknown + " (not probed: the overrides file has a line for .example.com)"}, policy.Route(f, left).Why)
 
 	// A worse preference is not named, and neither is a host without the prefix.
 	f = by(signed, "10 smtps-s.example.com", "10 mx.example.com", "20 smtps-u.example.com")
 	f.Hosts[0].Probe.State = probe.Open
-	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open"}, planned(f, probing).Why)
-	require.Equal(t, []string{"no route without an MX RRset"}, planned(failed("SERVFAIL"), probing).Why)
-	require.Equal(t, []string{"no route without an MX RRset"}, planned(host("smtps-s.example.com", 25), probing).Why)
+	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open"}, policy.Route(f, probing).Why)
+	require.Equal(t, []string{"no route without an MX RRset"}, policy.Route(failed("SERVFAIL"), probing).Why)
+	require.Equal(t, []string{"no route without an MX RRset"}, policy.Route(host("smtps-s.example.com", 25), probing).Why)
 	need := policy.Route(policy.Facts{}, probing).Need
 	require.Empty(t, need.Required, "without a name nothing is looked up")
 
@@ -85,7 +85,7 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	f = by(signed, "10 smtps-s.example.com")
 	f.Hosts[0].Probe.State = probe.Open
 	line := policy.Override{Pattern: "smtps-s.example.com"}
-	require.Equal(t, []string{"the overrides file has a line for smtps-s.example.com"}, planned(f, overridden(probing, line)).Why)
+	require.Equal(t, []string{"the overrides file has a line for smtps-s.example.com"}, policy.Route(f, overridden(probing, line)).Why)
 	require.Equal(t, "NOTFOUND ", routed(f, overridden(defaults(), line)))
 	list := by(signed, "10 smtps-s.example.com", "20 smtps-u.example.com", "30 mx.example.com")
 	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26", routed(list, overridden(defaults(), policy.Override{Pattern: "smtps-u.example.com"})))

@@ -55,12 +55,12 @@ func TestWhatIsSaidAboutAnEnforcedPolicy(t *testing.T) {
 	o := with(func(o *policy.Options) { o.MTASTS = true })
 	f := by(unsigned, "10 mx.example.com")
 	f.STS = stsPolicy(mtasts.Enforce, "mx.example.com")
-	require.True(t, decided(f, o).Unsigned)
-	require.NotContains(t, strings.Join(decided(f, o).Why, "\n"), "cached policy")
+	require.True(t, policy.Decide(f, o).Unsigned)
+	require.NotContains(t, strings.Join(policy.Decide(f, o).Why, "\n"), "cached policy")
 	f.MX.Status = signed
-	require.False(t, decided(f, o).Unsigned)
+	require.False(t, policy.Decide(f, o).Unsigned)
 	f.STS.Stale, f.STS.Why = true, "HTTP status 503"
-	require.Contains(t, strings.Join(decided(f, o).Why, "\n"), "the cached policy remains valid, although the domain could not confirm it now: HTTP status 503")
+	require.Contains(t, strings.Join(policy.Decide(f, o).Why, "\n"), "the cached policy remains valid, although the domain could not confirm it now: HTTP status 503")
 }
 
 // What Postfix could not read is left out of what it reports on, and so is all of it where it is too long; the policy
@@ -72,14 +72,14 @@ func TestReportOfAnEnforcedPolicy(t *testing.T) {
 	f := by(unsigned, "10 mx.example.com")
 	f.STS = stsPolicy(mtasts.Enforce, "mx.example.com", "*.example.org", "a b.example.com")
 	f.STS.Policy.Raw = []string{"version: STSv1", "", " ", "x: {", "x: }", "x: \x01", "x: ü", "max_age: 3600"}
-	d := decided(f, o)
+	d := policy.Decide(f, o)
 	require.Equal(t, tls+" policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com mx_host_pattern=*.example.org"+
 		" { policy_string = version: STSv1 } { policy_string = max_age: 3600 }", d.Reply(o, true).String())
 	require.Equal(t, tls, d.Reply(o, false).String())
 	f.STS.Policy.Raw = []string{strings.Repeat("x", 40_000)}
-	d = decided(f, o)
+	d = policy.Decide(f, o)
 	require.Greater(t, len(d.Reply(o, true).String()), 40_000)
 	f.STS.Policy.Raw = []string{strings.Repeat("x", 50_000)}
-	d = decided(f, o)
+	d = policy.Decide(f, o)
 	require.Equal(t, tls, d.Reply(o, true).String())
 }
