@@ -98,7 +98,7 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(outOfOrder)
 	busy := semaphore.NewWeighted(int64(max(s.o.Jobs, 1)))
-	written := make(chan struct{}) // closed when the reports about all domains before have been written
+	written := make(chan struct{}) // closed when the reports about all domains before are written, or cannot be
 	close(written)
 	for {
 		line, more := "", false
@@ -119,19 +119,13 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 		before, mine := written, make(chan struct{})
 		written = mine
 		all.Go(func() error {
+			defer close(mine)
 			r := s.check(ctx, line)
 			busy.Release(1)
 			if !s.o.Unordered {
-				select {
-				case <-before:
-				case <-ctx.Done():
-				}
+				<-before
 			}
-			err := s.write(ctx, &r)
-			if err == nil {
-				close(mine)
-			}
-			return err
+			return s.write(ctx, &r)
 		})
 	}
 }
