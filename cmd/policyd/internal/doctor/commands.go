@@ -78,6 +78,14 @@ func (p plan) set(name, value string) string {
 	return p.edit("-e", strings.TrimSpace(name+" = "+value))
 }
 
+// correction returns a shell command that corrects the tables in a parameter. A guard in a file needs further commands.
+func (p plan) correction(parameter string) string {
+	if parameter == transportMaps && !p.inlineTables() {
+		return correct
+	}
+	return p.set(parameter, p.wanted(parameter))
+}
+
 // correct is the shell command that makes all changes of postfix-config.
 const correct = "policyd postfix-config --commands | sh"
 

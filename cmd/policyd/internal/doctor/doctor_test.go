@@ -213,6 +213,19 @@ func TestEveryFinding(t *testing.T) {
 	}
 }
 
+// The guard of a Postfix before 3.7 is a file: a parameter that names it must not be set before the file is there.
+func TestNoChangeNamesAMissingFile(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	s.params["mail_version"], s.params["transport_maps"] = "3.6.4", "socketmap:unix:policyd/sock:transport, policy"
+	r := s.examine()
+	require.Contains(t, codes(r), "postmap-fails")
+	for _, f := range r.Findings {
+		require.NotContains(t, strings.Join(f.Change, "\n"), "transport_own", f.Code)
+	}
+}
+
 // A file has other lines than an inline table in main.cf.
 func TestTheLineToAddFitsTheTable(t *testing.T) {
 	t.Parallel()

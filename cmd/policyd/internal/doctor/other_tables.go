@@ -18,7 +18,7 @@ func (e *exam) checkOtherTables(ctx context.Context) {
 			table := strings.TrimPrefix(t.text, "proxy:")
 			if !strings.Contains(table, ":") {
 				e.found("postmap-fails", fmt.Sprintf("%s has %q, which is not of the form type:name", parameter, table),
-					e.set(parameter, e.wanted(parameter)))
+					e.correction(parameter))
 			} else if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil && e.User == 0 {
 				e.found("postmap-fails", parameter+" has "+table+": "+err.Error(),
 					"# correct the table, or remove it from "+parameter)

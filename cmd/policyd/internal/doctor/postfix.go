@@ -72,7 +72,7 @@ func (e *exam) checkTable(parameter string, t table, change string) {
 
 // checkPolicyMaps examines smtp_tls_policy_maps.
 func (e *exam) checkPolicyMaps() {
-	wanted := e.set(policyMaps, e.wanted(policyMaps))
+	wanted := e.correction(policyMaps)
 	list, at := e.checkTables(policyMaps, "tls-map-present", "tls-map-missing", wanted)
 	if at < 0 {
 		return
@@ -96,10 +96,7 @@ func (e *exam) checkPolicyMaps() {
 // checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this
 // site from it.
 func (e *exam) checkTransportMaps() {
-	wanted := e.set(transportMaps, e.wanted(transportMaps))
-	if !e.inlineTables() {
-		wanted = correct
-	}
+	wanted := e.correction(transportMaps)
 	list, at := e.checkTables(transportMaps, "transport-map-present", "transport-map-missing", wanted)
 	if at < 0 {
 		return
