@@ -5,9 +5,9 @@
 // the Need: the facts that are still missing. Package gather fetches them and asks again, until nothing is missing.
 // So a rule and the facts that it rests on are in one place, and no fact is fetched without a rule that uses it.
 //
-// The rules are in decide.go, in the order in which they apply, except the rule for promises that have vanished, which
-// is in promises.go, and the one for relay hosts, in relay.go. evidence.go has what follows from the facts, route.go the
-// rules for routes, and reach.go a warning about hosts that Postfix never tries. The table tests beside them are the
+// The rules are in decide.go, in the order in which they apply, except those for promises that have vanished, in
+// promises.go, and for relay hosts, in relay.go. evidence.go has what follows from the facts, route.go the rules for
+// routes, and reach.go a warning about hosts that Postfix never tries. The table tests beside them are the
 // specification. Only render.go writes what Postfix reads.
 package policy
 
