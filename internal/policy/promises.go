@@ -21,7 +21,8 @@ func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == 
 // attacker who can make policyd distrust the resolver cannot end it.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
-	if match, _ := f.Prefixed(); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
+	match, _ := f.Prefixed()
+	if o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
 		return false
 	}
 	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
