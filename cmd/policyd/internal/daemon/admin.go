@@ -19,7 +19,6 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/prefix"
-	"github.com/policyd/policyd/socketmap"
 )
 
 // api serves the admin socket.
@@ -54,12 +53,6 @@ func (d *Daemon) api() *admin.Server {
 // local part is shown.
 func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
 	return lookup.Explain(ctx, d.sources(), admin.DomainOf(nexthop), d.loaded.Load().Lookup())
-}
-
-// deliver first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
-func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation {
-	d.service.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
-	return d.explain(ctx, nexthop)
 }
 
 func (d *Daemon) setLevel(wanted admin.Level) admin.Level {

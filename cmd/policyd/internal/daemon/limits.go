@@ -25,8 +25,8 @@ func setCollectorPace() {
 // the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
-	if most, err := group(); err == nil && usable(most) < uint64(limit) {
-		limit = int64(usable(most))
+	if most, err := group(); err == nil {
+		limit = int64(min(uint64(limit), most-max(most/10, min(most/3, 24<<20))))
 		debug.SetMemoryLimit(limit)
 	}
 	// One policy may have 2 KiB and still count as one: they get an eighth. A connection can take 14 KiB while it holds
@@ -46,9 +46,6 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	}
 	return share
 }
-
-// usable returns how much of the limit of a control group Go may use.
-func usable(most uint64) uint64 { return most - max(most/10, min(most/3, 24<<20)) }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 

@@ -43,7 +43,6 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, l
 	drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
 	defer cancelDrain()
 	if server.Shutdown(drain) != nil {
-		cancel()
 		_ = server.Close()
 	}
 	return cmp.Or(ctx.Err(), err)

@@ -1,0 +1,15 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// deliver first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
+func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation {
+	d.service.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
+	return d.explain(ctx, nexthop)
+}
