@@ -108,7 +108,7 @@ func failsAsCommand(cmd *cobra.Command) {
 func help(cmd *cobra.Command, _ []string) {
 	var b strings.Builder
 	for paragraph := range strings.SplitSeq(cmp.Or(cmd.Long, cmd.Short), "\n\n") {
-		if strings.HasPrefix(paragraph, " ") {
+		if strings.HasPrefix(paragraph, " ") || strings.HasPrefix(paragraph, "\t") { // the tabs are those of cobra
 			b.WriteString(paragraph + "\n")
 		} else {
 			text.Wrap(&b, "", paragraph)

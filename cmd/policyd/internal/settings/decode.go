@@ -132,7 +132,7 @@ func (r Row) set(decoded any) (wrong []string) {
 		switch b.(type) {
 		case string, int64, bool:
 			if r.path != "fleet.url" { // which can contain a password
-				what = valueTOML(b)
+				what = fmt.Sprintf("%#v", b) // shows a character that has no visible form
 			}
 		}
 		wrong = append(wrong, r.path+": "+what+" is not valid"+advice)

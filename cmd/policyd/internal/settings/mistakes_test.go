@@ -54,6 +54,7 @@ func TestMistakes(t *testing.T) {
 		{"text for a list", "[server]\nlisten = \"127.0.0.1:1\"", 2, []string{`listen = ["127.0.0.1:2526"]`}},
 		{"number for a duration", "[server]\nidle_timeout = 120", 2, []string{`server.idle_timeout: 120 is not valid: write a duration from 10ms to 24h, such as idle_timeout = "2m"`}},
 		{"an address twice", "[server]\nlisten = [\"127.0.0.1:1\",\n \"127.0.0.1:1\"]", 2, []string{`server.listen: "127.0.0.1:1" is in the list twice: keep one of them`}},
+		{"a space in a list that looks like another", "[server]\nlisten = [\"127.0.0.1:1\u00a0\"]", 2, []string{`server.listen: "127.0.0.1:1\u00a0" is not valid: write a list of `}},
 		{"number in a list", "[server]\nlisten = [\"127.0.0.1:1\",\n 5]", 2, []string{"server.listen: the value is not valid: write a list of "}},
 		{"a list in a list", "mode = \"off\"\n[dns]\nservers = [[\"127.0.0.1\"]]", 3, []string{"dns.servers: the value is not valid: write a list of "}},
 		{"a table in a list", "mode = \"off\"\n[dns]\nservers = [{a = 1}]", 3, []string{"dns.servers: the value is not valid: write a list of "}},
