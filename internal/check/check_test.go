@@ -361,6 +361,7 @@ func TestAnImplicitMXHasPromisedNothing(t *testing.T) {
 	require.Equal(t, report.Info, finding(t, r, "port25-starttls-missing").Severity)
 	require.Equal(t, report.VerdictNone, r.Verdict)
 	require.Equal(t, "none", r.MX[0].Prefix)
+	require.NotContains(t, codes(r, report.Warning), "prefix-malformed")
 	l.dns.Set(mx, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
 	l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 	r = l.check(mx)

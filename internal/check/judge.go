@@ -69,7 +69,7 @@ func (d *domain) judgeHost(h *host) {
 	bogus := h.A == "bogus" || h.AAAA == "bogus"
 	d.judgeAll(report.Finding{Host: h.Host.Host}, []judgement{
 		{"mx-host-invalid", !h.Valid, ""},
-		{"prefix-malformed", h.Valid && h.Prefix == prefix.None.String() && looksPrefixed(label), ""},
+		{"prefix-malformed", h.Valid && prefix.Of(h.Host.Host) == prefix.None && looksPrefixed(label), ""},
 		{"mx-host-alias", h.Alias != "", "it is an alias of " + h.Alias},
 		{"host-address-bogus", bogus, h.AddressError},
 		{"host-lookup-failed", !bogus && h.AddressError != "", h.AddressError},
