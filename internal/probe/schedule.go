@@ -38,14 +38,16 @@ func (h *host) begin(now time.Time) {
 
 // wait returns how long from now a wanted host must not be probed yet.
 func (h *host) wait(now time.Time) time.Duration {
-	retry, age := h.retry.Sub(now), now.Sub(h.verdict.Checked)
-	switch state := h.valid(now).State; {
-	case state == Open:
+	state, retry, age := h.valid(now).State, h.retry.Sub(now), now.Sub(h.verdict.Checked)
+	switch {
+	case state == Closed:
+		return retry
+	case retry > unknownLast, state != h.verdict.State:
+		retry = 0 // the clock was set back, or the verdict has expired: a back-off from before does not delay the probe
+	}
+	if state == Open {
 		allowed := h.rested.Add(-(earlyMost - 1) * usedEvery).Sub(now)
 		return max(retry, earlyAge-age, min(allowed, usedEvery-age)) // allowed is longer if the clock was set back
-	case state == Unknown && (retry > unknownLast || h.verdict.State != Unknown):
-		// An expired verdict does not delay the next probe, and neither does a time that the clock was set back over.
-		return 0
 	}
 	return retry
 }
@@ -75,6 +77,9 @@ func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 		// The previous verdict is valid until it expires. A few more tries follow in any case.
 		h.failedFor = min(max(2*h.failedFor, unknownFirst, f.late), unknownLast)
 		h.retry = now.Add(h.failedFor)
+		if h.valid(now).State == Open {
+			h.retry = now.Add(min(h.failedFor, usedEvery)) // mail depends on the verdict
+		}
 		if before.State == Unknown {
 			h.verdict.Why = f.Why
 		}

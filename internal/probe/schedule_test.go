@@ -62,6 +62,28 @@ func TestFailedProbeIsRepeated(t *testing.T) {
 	})
 }
 
+// A host with an open verdict in force, which mail depends on, is probed again after four minutes at the latest.
+func TestFailedProbeOfAnOpenHostIsRepeatedSoon(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Want(mx)
+		pass(time.Second)
+		w.host(mx, unreachable, "8.8.8.8")
+		mail := func(minutes int) {
+			for range minutes {
+				p.Want(mx)
+				pass(time.Minute)
+			}
+		}
+		mail(40)
+		before := w.count(mx)
+		mail(40)
+		require.Equal(t, Open, p.Verdict(mx).State)
+		require.GreaterOrEqual(t, w.count(mx)-before, 8)
+	})
+}
+
 // The back-off of failed probes does not delay the probe of a host whose open verdict has expired, nor does a back-off
 // from before the clock was set back.
 func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
@@ -76,6 +98,8 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 		"unknown, clock back":   {Verdict{}, unknownLast + time.Second, 0},
 		"an expired verdict":    {Verdict{State: Open, Checked: now.Add(-3 * time.Hour), Expires: now.Add(-time.Hour)}, time.Minute, 0},
 		"a verdict just ended":  {Verdict{State: Closed, Checked: now.Add(-3 * time.Hour), Expires: now}, time.Minute, 0},
+		"open":                  {Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
+		"open, clock back":      {Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}, unknownLast + time.Second, earlyAge},
 		"a closed one in force": {Verdict{State: Closed, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
 	} {
 		h := &host{name: mx, verdict: c.verdict, retry: now.Add(c.retry)}
