@@ -66,8 +66,7 @@ func New(o Options) *Checker {
 		Fetcher: &mtasts.Fetcher{Resolver: resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	engine := &gather.Engine{Resolver: resolver, STS: sts}
-	return &Checker{o: o, resolver: resolver, engine: engine, endpoints: newEndpoints()}
+	return &Checker{o, resolver, &gather.Engine{Resolver: resolver, STS: sts}, newEndpoints()}
 }
 
 // domain is a domain being checked.

@@ -148,17 +148,14 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 
 // ReadDone reads the domains that an earlier scan has written. A line that is torn, because the scan was cut short,
 // does not count.
-func ReadDone(r io.Reader) (map[string]bool, error) {
+func ReadDone(earlier io.Reader) (map[string]bool, error) {
 	done := map[string]bool{}
-	scanner := bufio.NewScanner(r)
+	scanner := bufio.NewScanner(earlier)
 	scanner.Buffer(nil, longestDone)
 	for scanner.Scan() {
-		var report struct {
-			Input   string `json:"input"`
-			Verdict string `json:"verdict"`
-		}
-		if json.Unmarshal(scanner.Bytes(), &report) == nil && report.Verdict != "" {
-			done[report.Input] = true
+		var r report.Report
+		if json.Unmarshal(scanner.Bytes(), &r) == nil && r.Verdict != "" {
+			done[r.Input] = true
 		}
 	}
 	return done, scanner.Err()
