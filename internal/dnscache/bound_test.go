@@ -156,6 +156,31 @@ func TestBoundWhoGoes(t *testing.T) {
 	s.sound(t)
 }
 
+// Names in use stay in a flood of others, although answers are stored again: that moves no name closer to the pointer.
+func TestBoundNamesKeepTheirPlaces(t *testing.T) {
+	var stats counters
+	s := newShard(&stats)
+	const bound, hot = 100, 10
+	s.limit, s.bytesLimit = bound, 1<<20
+	name := func(i int) string { return fmt.Sprint("hot", i%hot) }
+	for i := range hot {
+		s.unsaid(name(i))
+	}
+	for i := range 100 * bound {
+		if i%(bound/2) == 0 {
+			for h := range hot {
+				require.NotNil(t, s.node(name(h)), i)
+				s.node(name(h)).use(dns.Effort{})
+			}
+		}
+		s.unsaid(fmt.Sprint("flood", i))
+		if i%3 == 0 {
+			s.unsaid(name(i))
+		}
+	}
+	s.sound(t)
+}
+
 // An answer evicts other names before those of its own host, and stays whole where there is no other name.
 func TestBoundOfOneName(t *testing.T) {
 	var stats counters

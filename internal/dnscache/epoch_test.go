@@ -1,6 +1,7 @@
 package dnscache
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,12 @@ func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 		}
 		require.Empty(t, c.List(Matching("known.example"), 0)[0].Failure)
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("other.example")))
+		next.set(func(dns.Question) (*dns.RRset, error) {
+			next.change(dns.Epoch{Failures: 3})
+			return nil, errors.New("without an epoch of its own")
+		})
+		require.Equal(t, "without an epoch of its own", gets(c, mxOf("other.example")))
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("other.example")))
 	})
 }
 
@@ -100,8 +107,8 @@ func TestEpochChangesOnArrival(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
 		calls := 0
 		c := New(next, Options{Epoch: func() dns.Epoch {
-			// Before the lookup, when its answer is stored, and before the callers get it.
-			if calls++; calls == 3 {
+			// Before the lookup, before the query, when its answer is stored, and before the callers get it.
+			if calls++; calls == 4 {
 				next.change(dns.Epoch{Answers: 1})
 			}
 			return next.now()

@@ -74,33 +74,41 @@ func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
 // others if there is no room; s.mu is held. A single node is kept, however small the limit of entries is: nothing of
 // its domain would be remembered otherwise.
 func (s *shard) put(n *node) {
-	name := n.domain()
-	if old := s.node(name); old != nil {
+	if old := s.node(n.domain()); old != nil {
+		n.slot = old.slot
 		n.used.Store(old.used.Load())
-		s.drop(old)
-	}
-	if entries := n.count(); entries > 0 {
-		n.slot = int32(len(s.ring))
+		s.ring[n.slot] = n
+		s.count -= old.count()
+		s.bytes -= old.weigh()
+	} else { // just behind the pointer, which arrives there last
 		s.ring = append(s.ring, n)
-		s.count += entries
-		s.bytes += n.weigh()
-		s.nodes.Set(name, n, gocache.NoExpiration)
-	} else {
-		s.nodes.Delete(name)
+		s.swap(len(s.ring)-1, min(s.pointer, len(s.ring)-1))
+	}
+	s.count += n.count()
+	s.bytes += n.weigh()
+	s.nodes.Set(n.domain(), n, gocache.NoExpiration)
+	if n.count() == 0 {
+		s.remove(n)
 	}
 	for s.count > s.limit && len(s.ring) > 1 || s.bytes > s.bytesLimit {
 		s.evict(n)
 	}
 }
 
-// drop takes a node out of the ring; s.mu is held. The last one takes its place.
-func (s *shard) drop(n *node) {
+// remove removes a node; s.mu is held. The last one takes its place in the ring.
+func (s *shard) remove(n *node) {
 	last := len(s.ring) - 1
-	s.ring[n.slot] = s.ring[last]
-	s.ring[n.slot].slot = n.slot
+	s.swap(int(n.slot), last)
 	s.ring = slices.Delete(s.ring, last, last+1)
 	s.count -= n.count()
 	s.bytes -= n.weigh()
+	s.nodes.Delete(n.domain())
+}
+
+// swap exchanges two places of the ring; s.mu is held.
+func (s *shard) swap(a, b int) {
+	s.ring[a], s.ring[b] = s.ring[b], s.ring[a]
+	s.ring[a].slot, s.ring[b].slot = int32(a), int32(b)
 }
 
 // evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes
@@ -112,8 +120,7 @@ func (s *shard) evict(latest *node) {
 		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
 			s.stats.evicted.Add(uint64(n.count()))
 			s.stats.changes.Add(1)
-			s.drop(n)
-			s.nodes.Delete(n.domain())
+			s.remove(n)
 			return
 		}
 	}

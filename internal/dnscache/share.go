@@ -90,13 +90,14 @@ func (s *share) work(ctx context.Context) {
 // counts, so it asks again.
 func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
+		before := c.options.Epoch()
 		r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
 		if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
 			err = errors.New("an answer without a security status")
 		}
 		failure, ok := errors.AsType[*dns.Error](err)
 		if err != nil && !ok {
-			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: c.options.Epoch(), Err: err}
+			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: before, Err: err}
 		}
 		if failure == nil {
 			r = c.store(q, r)
