@@ -81,17 +81,15 @@ func (c Commands) Read(ctx context.Context, lists ...string) (Settings, error) {
 func (c Commands) Query(ctx context.Context, table string, keys []string) (found []string, err error) {
 	p := process{path: c.beside("postmap"), args: []string{"-q", "-", table}, stdin: strings.Join(keys, "\n") + "\n"}
 	out, complaint, err := c.run(ctx, p)
+	for line := range strings.Lines(out) {
+		key, _, _ := strings.Cut(line, "\t")
+		found = append(found, key)
+	}
 	const noneFound = 1
 	exit := new(exec.ExitError)
 	switch {
-	case out != "":
-		for line := range strings.Lines(out) {
-			key, _, _ := strings.Cut(line, "\t")
-			found = append(found, key)
-		}
+	case found != nil, errors.As(err, &exit) && exit.ExitCode() == noneFound && complaint == "":
 		return found, nil
-	case errors.As(err, &exit) && exit.ExitCode() == noneFound && complaint == "":
-		return nil, nil
 	case err == nil:
 		err = fmt.Errorf("%s -q - %s: exit status 0 without an answer", p.path, table)
 	}
