@@ -52,7 +52,7 @@ func (d *Daemon) api() *admin.Server {
 // explain evaluates a next hop with what the daemon knows. Of an e-mail address it evaluates the domain, so that no
 // local part is shown.
 func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
-	return lookup.Explain(ctx, d.sources(), admin.DomainOf(nexthop), d.loaded.Load().Lookup())
+	return lookup.Explain(ctx, d.sources, admin.DomainOf(nexthop), d.loaded.Load().Lookup())
 }
 
 func (d *Daemon) setLevel(wanted admin.Level) admin.Level {
