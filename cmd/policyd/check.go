@@ -156,7 +156,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		if err != nil {
 			return nil, &exit{exitUsage, fmt.Errorf("--ca-file %s: %w", f.CAFile, err)}
 		}
-		l.Roots, l.TLS.CAFile = *set, f.CAFile
+		l.Roots, l.TLS.CAFile = set, f.CAFile
 	}
 	servers, err := stub.New(l.Stub(nil))
 	if err != nil {

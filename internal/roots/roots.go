@@ -26,21 +26,21 @@ type Set struct {
 
 // Load reads a PEM file, or the root certificates of the system if caFile is "". A system without root certificates is
 // not an error. For a file the errors are those of regfile.Read and ErrNone.
-func Load(caFile string) (*Set, error) {
-	s := &Set{caFile: caFile, Pool: x509.NewCertPool(), Empty: true}
+func Load(caFile string) (Set, error) {
+	s := Set{caFile: caFile, Pool: x509.NewCertPool(), Empty: true}
 	files := s.sources()
 	s.stamp = stamp(files)
 	for _, path := range files {
 		pem, err := regfile.Read(path)
 		if err != nil && caFile != "" {
-			return nil, err
+			return Set{}, err
 		}
 		if s.Pool.AppendCertsFromPEM(pem) { // what cannot be read is not trusted
 			s.Empty = false
 		}
 	}
 	if s.Empty && caFile != "" {
-		return nil, ErrNone
+		return Set{}, ErrNone
 	}
 	return s, nil
 }

@@ -23,7 +23,7 @@ func authority(t *testing.T) (*x509.Certificate, []byte) {
 }
 
 // trusts reports whether a set trusts a certificate.
-func trusts(s *roots.Set, cert *x509.Certificate) bool {
+func trusts(s roots.Set, cert *x509.Certificate) bool {
 	_, err := cert.Verify(x509.VerifyOptions{Roots: s.Pool})
 	return err == nil
 }

@@ -35,14 +35,13 @@ func (d *Daemon) reloadRoots() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	next := *d.loaded.Load()
-	trusted, err := roots.Load(next.TLS.CAFile)
-	if err != nil {
+	var err error
+	if next.Roots, err = roots.Load(next.TLS.CAFile); err != nil {
 		return err
 	}
-	if trusted.Empty {
+	if next.Roots.Empty {
 		return roots.ErrNone
 	}
-	next.Roots = *trusted
 	if err := d.configure(&next); err != nil {
 		return err
 	}

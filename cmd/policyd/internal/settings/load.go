@@ -73,12 +73,9 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	}
 	l.decode(string(bytes.TrimPrefix(document, []byte("\ufeff")))) // some editors write it
 	add := func(key, what string) { l.Mistakes = append(l.Mistakes, l.Mistake(key, what).Problems...) }
-	trusted, err := roots.Load(l.TLS.CAFile)
-	if err != nil {
+	if l.Roots, err = roots.Load(l.TLS.CAFile); err != nil {
 		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
 			": write the path of a PEM file, or leave the setting out for the system's roots")
-	} else {
-		l.Roots = *trusted
 	}
 	l.readFleetKeys(add)
 	rules, err := regfile.Read(l.Overrides)
