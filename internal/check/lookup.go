@@ -184,19 +184,17 @@ func (d *domain) decide(ctx context.Context, decider gather.Decider) policy.Deci
 
 // lookUpAddresses looks up the addresses of a host.
 func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
-	for _, family := range []struct {
-		t     dns.Type
-		state *string
-	}{{dns.TypeA, &h.A}, {dns.TypeAAAA, &h.AAAA}} {
-		rrset, err := d.resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family.t}, dns.Effort{})
+	states := map[dns.Type]*string{dns.TypeA: &h.A, dns.TypeAAAA: &h.AAAA}
+	for _, family := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+		rrset, err := d.resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family}, dns.Effort{})
 		if err != nil {
-			h.AddressError = family.t.String() + ": " + policy.Cause(err)
+			h.AddressError = family.String() + ": " + policy.Cause(err)
 			if bogus(err) {
-				*family.state = "bogus"
+				*states[family] = "bogus"
 			}
 			continue
 		}
-		*family.state = rrset.Status.String()
+		*states[family] = rrset.Status.String()
 		h.Alias = cmp.Or(aliasOf(h.Host.Host, rrset), h.Alias)
 		for _, a := range rrset.Addrs() {
 			if !slices.Contains(h.addrs, a) {
