@@ -653,6 +653,17 @@ func TestPolite(t *testing.T) {
 	require.Equal(t, 1, r25.Most(), "one connection at a time")
 }
 
+// A site routes no mail while an address of an MX host may be one of its own.
+func TestNoRouteWhereAnAddressCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.sound("example.com", "smtps-mx.example.com")
+	l.dns.Set("smtps-mx.example.com", dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
+	r := l.check("example.com")
+	require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)
+	require.Equal(t, []string{"no route, in doubt: an address of smtps-mx.example.com could not be looked up: AAAA: SERVFAIL"}, r.WhyTransport)
+}
+
 // Both maps answer NOTFOUND for a domain that does not exist: Postfix finds that out by itself, and the mail bounces.
 func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
 	t.Parallel()
