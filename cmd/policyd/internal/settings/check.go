@@ -16,9 +16,9 @@ import (
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
-// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the
-// value of the field for a decoded value, without what is bad: that value, or elements of a list. A change of a setting
-// with restart takes effect after a restart only.
+// kind is what a setting takes. Type describes it to a reader of the manual and of a message. read returns the value of
+// the field for a decoded value, and what is not valid: the decoded value itself, or elements of a list. A change of a
+// setting with restart takes effect after a restart only.
 type kind struct {
 	Type    string
 	read    func(decoded any) (value any, bad []any)
