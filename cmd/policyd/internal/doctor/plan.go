@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -147,6 +148,16 @@ func (p plan) chrooted(service string) bool {
 func (p plan) program(service string) string {
 	name, _, _ := strings.Cut(p.params[service+"/command"], " ")
 	return name
+}
+
+// overrides returns the services that set a parameter themselves.
+func (p plan) overrides(parameter string) (services []string) {
+	for _, name := range slices.Sorted(maps.Keys(p.params)) {
+		if service, ok := strings.CutSuffix(name, "/"+parameter); ok {
+			services = append(services, service)
+		}
+	}
+	return services
 }
 
 func (p plan) mainCF() string   { return filepath.Join(p.directory, "main.cf") }
