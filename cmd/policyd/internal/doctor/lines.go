@@ -25,6 +25,21 @@ type Lines struct {
 	Commands []string `json:"commands"`
 }
 
+// Parameter is a parameter of main.cf, or of a service in master.cf, with its unexpanded value.
+type Parameter struct {
+	Name  string `json:"parameter"`
+	Value string `json:"value"`
+}
+
+// Service is a service of master.cf.
+type Service struct {
+	// Service is its name and type, as in smtps26/unix.
+	Service string `json:"service"`
+	// Definition is its line in master.cf, without options.
+	Definition string      `json:"definition"`
+	Parameters []Parameter `json:"parameters"`
+}
+
 // MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
 // listeners of policyd. The error is that there is no Postfix, or that it is too old.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {

@@ -90,7 +90,14 @@ func (e *exam) checkPolicyMaps() {
 	case list[at].serves == "tls-policy" && e.since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
-	e.checkServicesWithoutPolicies()
+	for _, service := range e.overrides(policyMaps) {
+		own := e.params.Of(service, policyMaps)
+		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
+			!slices.ContainsFunc(e.tables(policyMaps, own), func(t table) bool { return t.ours }) {
+			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
+				e.edit("-PX", service+"/"+policyMaps))
+		}
+	}
 }
 
 // checkServicesWithoutPolicies examines whether clients have TLS policies of their own, without those of policyd.
