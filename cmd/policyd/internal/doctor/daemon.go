@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 // checkDaemon examines the daemon, and reports its warnings and those of the settings.
-func (e *exam) checkDaemon(ctx context.Context) {
+func (e *exam) checkDaemon() {
 	for _, p := range e.Settings.Mistakes {
 		e.found("settings-invalid", p.String(), "policyd config check")
 	}
 	for _, w := range e.Settings.Warnings {
 		e.found("settings-warning", w)
 	}
-	if err := e.askDaemon(ctx); err != nil {
-		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
+	if e.daemonErr != nil {
+		e.found("daemon-silent", e.daemonErr.Error(), "systemctl status policyd.service policyd.socket")
 		return
 	}
 	e.found("daemon-running", "policyd "+e.daemon.Version+" is running, mode "+e.daemon.Settings.Mode)
@@ -30,22 +31,22 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	}
 }
 
-// askDaemon reads the status that the running daemon reports. After an error it has only the listeners of the settings;
-// the daemon may have others, which systemd passed.
-func (p *plan) askDaemon(ctx context.Context) error {
-	p.daemon.Connections.Listeners = p.Settings.Server.Listen
-	socket := cmp.Or(p.Socket, p.Settings.Admin.Socket)
+// askDaemon returns the status that the running daemon reports. After an error it has only the listeners of the
+// settings; the daemon may have others, which systemd passed.
+func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
+	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
 	if socket == "" {
-		return errors.New("there is no admin socket: admin.socket is empty")
+		err = errors.New("there is no admin socket: admin.socket is empty")
+	} else {
+		const longest = 5 * time.Second
+		ctx, cancel := context.WithTimeout(ctx, longest)
+		defer cancel()
+		st, err = admin.GetStatus.Ask(ctx, socket, struct{}{})
 	}
-	const longest = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
-	reported, err := admin.GetStatus.Ask(ctx, socket, struct{}{})
-	if err == nil {
-		p.daemon = reported
+	if err != nil {
+		st = status.Status{Connections: status.Connections{Listeners: o.Settings.Server.Listen}}
 	}
-	return err
+	return st, err
 }
 
 // setting is the change of a setting of policyd: a comment, because it has to be edited in a file.

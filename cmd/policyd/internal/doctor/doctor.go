@@ -61,16 +61,17 @@ type exam struct {
 
 // Examine does everything, within about a minute if nothing answers.
 func Examine(ctx context.Context, o Options) Report {
-	e, r := &exam{plan: plan{Options: o}}, Report{}
+	p, err := newPlan(ctx, o)
+	e, r := &exam{plan: p}, Report{}
 	if o.Settings.Found {
 		r.Settings = o.Settings.Path
 	}
 	if o.User != 0 {
 		e.found("not-root", "root would also examine what this user may not read", "sudo policyd doctor")
 	}
-	e.checkDaemon(ctx)
+	e.checkDaemon()
 	servers := e.checkResolver(ctx)
-	switch err := e.read(ctx); {
+	switch {
 	case errors.Is(err, postfix.ErrNotInstalled):
 		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
 	case err != nil:

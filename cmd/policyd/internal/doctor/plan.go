@@ -70,7 +70,8 @@ func serviceRules(name string) []rule {
 // plan is the configuration that Postfix needs for policyd, and the present one.
 type plan struct {
 	Options
-	daemon    status.Status // as askDaemon reads it
+	daemon    status.Status // as askDaemon returns it
+	daemonErr error
 	commands  postfix.Commands
 	version   string // of Postfix
 	directory string // of main.cf
@@ -87,16 +88,10 @@ type plan struct {
 	ownErr              error
 }
 
-// newPlan returns the plan for the installed Postfix.
-func newPlan(ctx context.Context, o Options) (plan, error) {
-	p := plan{Options: o}
-	_ = p.askDaemon(ctx)
-	err := p.read(ctx)
-	return p, err
-}
-
-// read reads the configuration of Postfix. askDaemon has read which listeners policyd has.
-func (p *plan) read(ctx context.Context) (err error) {
+// newPlan returns the plan for the installed Postfix. After an error it only has the options and the daemon.
+func newPlan(ctx context.Context, o Options) (p plan, err error) {
+	p.Options = o
+	p.daemon, p.daemonErr = o.askDaemon(ctx)
 	if p.commands, err = postfix.Find(p.Postconf, p.ConfigDirectory); err == nil {
 		p.params, err = p.commands.Read(ctx, "-x", "-P -x", "-F")
 	}
@@ -104,7 +99,7 @@ func (p *plan) read(ctx context.Context) (err error) {
 		p.raw, err = p.commands.Read(ctx, "")
 	}
 	if err != nil {
-		return err
+		return p, err
 	}
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
 	p.version = p.params["mail_version"]
@@ -125,7 +120,7 @@ func (p *plan) read(ctx context.Context) (err error) {
 			p.own = append(p.own, pattern(d))
 		}
 	}
-	return nil
+	return p, nil
 }
 
 // smtp is the client service for ordinary mail.
