@@ -33,7 +33,7 @@ func Handle[Q, A any](s *Server, e Endpoint[Q, A], do func(context.Context, Q) (
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		q, err := decode[Q](r)
 		if err != nil {
-			refuse(w, http.StatusBadRequest, err.Error())
+			write(w, http.StatusBadRequest, RefusedError{Message: err.Error()})
 		} else if answer, refused := do(r.Context(), q); refused != nil {
 			write(w, refused.Code, refused)
 		} else {
@@ -64,14 +64,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p := recover(); p != nil {
 			s.log.Error("panic in an admin request: please report this", "path", r.URL.Path, "err", fmt.Sprint(p),
 				"stack", string(debug.Stack()))
-			refuse(w, http.StatusInternalServerError, "internal error")
+			write(w, http.StatusInternalServerError, RefusedError{Message: "internal error"})
 		}
 	}()
 	s.mux.ServeHTTP(w, r)
-}
-
-func refuse(w http.ResponseWriter, code int, message string) {
-	write(w, code, RefusedError{code, message})
 }
 
 func write(w http.ResponseWriter, code int, v any) {
