@@ -100,19 +100,6 @@ func (e *exam) checkPolicyMaps() {
 	}
 }
 
-// checkServicesWithoutPolicies examines whether clients have TLS policies of their own, without those of policyd.
-func (e *exam) checkServicesWithoutPolicies() {
-	ours := func(t table) bool { return t.ours }
-	for _, service := range e.overrides(policyMaps) {
-		own := e.params.Of(service, policyMaps)
-		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
-			!slices.ContainsFunc(e.tables(policyMaps, own), ours) {
-			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
-				e.edit("-PX", service+"/"+policyMaps))
-		}
-	}
-}
-
 // checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this
 // site from it.
 func (e *exam) checkTransportMaps() {
