@@ -66,7 +66,8 @@ func New(o Options) *Checker {
 		Fetcher: &mtasts.Fetcher{Resolver: resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	return &Checker{o, resolver, &gather.Engine{Resolver: resolver, STS: sts}, newEndpoints()}
+	engine := &gather.Engine{Resolver: resolver, Site: gather.Elsewhere{}, STS: sts}
+	return &Checker{o, resolver, engine, newEndpoints()}
 }
 
 // domain is a domain being checked.

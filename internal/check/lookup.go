@@ -240,18 +240,14 @@ func (d *domain) announcement(ctx context.Context) report.STSPolicy {
 	return report.STSPolicy{State: "absent"}
 }
 
-// answer makes the answers of both maps, as if the prober of another site had found what was found here.
+// answer makes the answers of both maps, as if the prober had found what was found here.
 func (d *domain) answer(ctx context.Context) {
-	d.facts.Known.Probes, d.facts.Known.Receiver, d.facts.Receiver.Known = true, true, true
 	for i, h := range d.hosts {
 		if h.TLSA26 != nil {
 			d.facts.Hosts[i].Probe = d.verdict26(h)
 		}
-		if h.AddressError != "" { // it may be an address of that site
-			d.facts.Receiver = policy.Receiver{
-				Why: "an address of " + h.Host.Host + " could not be looked up: " + h.AddressError}
-		}
 	}
+	d.facts.Known.Probes = true
 	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()), d.decision.Why
 	route := d.decide(ctx, policy.Route)
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why

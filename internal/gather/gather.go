@@ -43,11 +43,28 @@ type Site interface {
 	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
 }
 
-// Engine finds decisions. It keeps no facts: the sources do. Resolver and STS are required.
+// Elsewhere is the Site of a sender that receives nothing.
+type Elsewhere struct{}
+
+// Own implements Site.
+func (Elsewhere) Own(context.Context, string, dns.Effort) (own bool, why string, err error) {
+	return false, "", nil
+}
+
+// OwnHost implements Site.
+func (Elsewhere) OwnHost(string) bool { return false }
+
+// OwnAddr implements Site.
+func (Elsewhere) OwnAddr(netip.Addr) bool { return false }
+
+// RelayHost implements Site.
+func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
+
+// Engine finds decisions. It keeps no facts: the sources do. Resolver, STS and Site are required.
 type Engine struct {
 	Resolver dns.Starter
 	STS      STS
-	Site     Site // required for next hops in brackets, and for routes unless the Receiver is known
+	Site     Site
 	// Verdict returns what probes of port 26 have found. It never blocks. nil: nothing is known.
 	Verdict func(host string) probe.Verdict
 	// Validates reports whether Resolver passes its self-test now. It may wait for the test, except with

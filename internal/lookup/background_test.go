@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 )
 
@@ -69,7 +70,7 @@ func TestADroppedLookupCanBeginAgain(t *testing.T) {
 
 // hanging is a site whose answer never comes. It notes how long it was waited for.
 type hanging struct {
-	elsewhere
+	gather.Elsewhere
 	waited *atomic.Int64
 }
 

@@ -87,21 +87,8 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 	})
 }
 
-// elsewhere is a site that receives nothing.
-type elsewhere struct{}
-
-func (elsewhere) Own(context.Context, string, dns.Effort) (own bool, why string, err error) {
-	return false, "", nil
-}
-
-func (elsewhere) OwnHost(string) bool { return false }
-
-func (elsewhere) OwnAddr(netip.Addr) bool { return false }
-
-func (elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
-
 // receives is a site that receives every domain.
-type receives struct{ elsewhere }
+type receives struct{ gather.Elsewhere }
 
 func (receives) Own(_ context.Context, domain string, _ dns.Effort) (own bool, why string, err error) {
 	return true, "exclude_domains has " + domain, nil
@@ -110,7 +97,7 @@ func (receives) Own(_ context.Context, domain string, _ dns.Effort) (own bool, w
 // from are the sources of a service that receives nothing.
 func from(r dns.Resolver) lookup.Sources {
 	return lookup.Sources{
-		Engine:  gather.Engine{Resolver: starting{r}, Site: elsewhere{}},
+		Engine:  gather.Engine{Resolver: starting{r}, Site: gather.Elsewhere{}},
 		Version: func() uint64 { return 0 },
 	}
 }

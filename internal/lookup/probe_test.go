@@ -73,7 +73,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 
 // site is a site that receives domains or not, or cannot find out.
 type site struct {
-	elsewhere
+	gather.Elsewhere
 	own  bool
 	err  error
 	host string

@@ -11,6 +11,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/testkit"
@@ -19,7 +20,7 @@ import (
 
 // relays is a site that relays to one host; "broken" is an error.
 type relays struct {
-	elsewhere
+	gather.Elsewhere
 	host string
 }
 
