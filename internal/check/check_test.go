@@ -182,6 +182,17 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		require.True(t, finding(t, r, "host-lookup-failed").Untested)
 		require.Equal(t, report.VerdictUntested, r.Verdict)
 	})
+	t.Run("the addresses of one host of two cannot be looked up", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		other := "smtps-b.example.com"
+		l.domain("example.com", signed(), mx, other)
+		l.dns.Set(other, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set(other, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
+		r := l.check("example.com")
+		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "the host may be the sender itself")
+	})
 	t.Run("no address can be reached from here", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
