@@ -672,7 +672,7 @@ func TestNoRouteWhereAnAddressCannotBeLookedUp(t *testing.T) {
 	l.dns.Set("smtps-mx.example.com", dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 	r := l.check("example.com")
 	require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)
-	require.Equal(t, []string{"no route, in doubt: an address of smtps-mx.example.com could not be looked up: AAAA: SERVFAIL"}, r.WhyTransport)
+	require.Equal(t, []string{"no route, in doubt: an address of smtps-mx.example.com could not be looked up: SERVFAIL"}, r.WhyTransport)
 }
 
 // Both maps answer NOTFOUND for a domain that does not exist: Postfix finds that out by itself, and the mail bounces.
