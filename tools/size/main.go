@@ -1,9 +1,10 @@
 // Command size prints how large each package is and compares it with its budget. The exit status is 1 if a package is
 // larger than its limit or has more than 20 types, or a file has more than 500 lines.
 //
-// A line of the budget file is: directory or file, limit, target. The limit is the size that no change may exceed; it
-// only goes down, to the target at last. A directory includes what is below it and has no line of its own. A fourth
-// field, "later", marks what came after the budget for the product: it counts for the line "later" instead.
+// A line of the budget file is: directory, limit, target. The limit is the size that no change may exceed; it only goes
+// down, to the target at last. A directory includes what is below it and has no line of its own. What came after the
+// budget for the product has lines of the form: name, limit, "later", directories and files. Lines that begin with a
+// blank go on with these. They count for the line "later", and not for the directories that they are in.
 package main
 
 import (
@@ -33,8 +34,9 @@ func main() {
 
 // row is a line of the budget file and what was measured.
 type row struct {
-	directory     string // or file
-	limit, target int
+	name          string
+	paths         []string // directories and files
+	limit, target int      // target: of what did not come later
 	later         bool
 	lines, types  int // types: of the package with the most types
 	largest       int // lines of the largest file
@@ -58,20 +60,20 @@ func run(file string, lower bool) error {
 		return err
 	}
 	const most, longest = 20, 500
-	fmt.Printf("%-34s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
+	fmt.Printf("%-24s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
 	var wrong []string
 	for _, r := range rows {
-		fmt.Printf("%-34s %7d %7d %7d %7d %9d\n", r.directory, r.lines, r.limit, r.target, r.types, r.largest)
+		fmt.Printf("%-24s %7d %7d %7s %7d %9d\n", r.name, r.lines, r.limit, r.goal(), r.types, r.largest)
 		if r.lines > r.limit {
-			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.directory, r.lines, r.limit))
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.name, r.lines, r.limit))
 		}
 		if r.types > most {
 			wrong = append(wrong,
-				fmt.Sprintf("%s has a package with %d types, %d are allowed", r.directory, r.types, most))
+				fmt.Sprintf("%s has a package with %d types, %d are allowed", r.name, r.types, most))
 		}
 		if r.largest > longest {
 			wrong = append(wrong,
-				fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.directory, r.largest, longest))
+				fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.name, r.largest, longest))
 		}
 	}
 	if lower {
@@ -91,24 +93,37 @@ func read(file string) ([]*row, error) {
 	var rows []*row
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Fields(line)
-		if len(fields) == 0 || fields[0] == "#" {
+		switch {
+		case len(fields) == 0 || fields[0] == "#":
 			continue
+		case line[0] == ' ' && len(rows) > 0 && rows[len(rows)-1].later:
+			last := rows[len(rows)-1]
+			last.paths = append(last.paths, fields...)
+			continue
+		case len(fields) < 3 || fields[2] != later && len(fields) > 3:
+			return nil, fmt.Errorf("%s: %q is neither a directory, limit and target nor a name, limit, %q and paths",
+				file, strings.TrimSpace(line), later)
 		}
-		if len(fields) != 3 && (len(fields) != 4 || fields[3] != later) {
-			return nil, fmt.Errorf("%s: %q is not a directory or file, limit, target and perhaps %q", file,
-				strings.TrimSpace(line), later)
-		}
-		limit, err := strconv.Atoi(fields[1])
-		if err != nil {
+		r := &row{name: fields[0], paths: fields[:1]}
+		if r.limit, err = strconv.Atoi(fields[1]); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		target, err := strconv.Atoi(fields[2])
-		if err != nil {
+		if r.later = fields[2] == later; r.later {
+			r.paths = fields[3:]
+		} else if r.target, err = strconv.Atoi(fields[2]); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		rows = append(rows, &row{directory: fields[0], limit: limit, target: target, later: len(fields) == 4})
+		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// goal returns the target for the table.
+func (r *row) goal() string {
+	if r.later {
+		return later
+	}
+	return strconv.Itoa(r.target)
 }
 
 // measure counts the Go files that are not tests.
@@ -142,23 +157,22 @@ func measure(rows []*row) error {
 		if r.later {
 			total = later
 		}
-		i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == total })
-		if i >= 0 && !servesTests(r.directory) {
+		i := slices.IndexFunc(rows, func(r *row) bool { return r.name == total })
+		if i >= 0 && !servesTests(r.name) {
 			rows[i].lines += lines
 		}
 		return nil
 	})
 }
 
-// owner returns the row with the longest directory that contains this directory or file, or the row of the file.
-func owner(rows []*row, path string) (best *row) {
-	for _, r := range rows {
-		contains := strings.HasPrefix(path+"/", r.directory+"/")
-		if contains && (best == nil || len(r.directory) > len(best.directory)) {
-			best = r
+// owner returns the row of this directory or file, or else of the innermost directory with a row that it is in.
+func owner(rows []*row, path string) *row {
+	for ; path != "."; path = filepath.ToSlash(filepath.Dir(path)) {
+		if i := slices.IndexFunc(rows, func(r *row) bool { return slices.Contains(r.paths, path) }); i >= 0 {
+			return rows[i]
 		}
 	}
-	return best
+	return nil
 }
 
 // count returns the lines and the declared types of a file.
@@ -187,14 +201,10 @@ func write(file string, rows []*row) error {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 0 && fields[0] != "#" {
-			i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == fields[0] })
-			r := rows[i]
-			line = fmt.Sprintf("%-34s %7d %7d", r.directory, min(r.limit, max(r.lines, r.target)), r.target)
-			if r.later {
-				line += " " + later
-			}
-			line += "\n"
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] != "#" && line[0] != ' ' {
+			i := slices.IndexFunc(rows, func(r *row) bool { return r.name == fields[0] })
+			limit := strconv.Itoa(min(rows[i].limit, max(rows[i].lines, rows[i].target)))
+			line = strings.Replace(line, fields[1], fmt.Sprintf("%*s", len(fields[1]), limit), 1)
 		}
 		b.WriteString(line)
 	}
