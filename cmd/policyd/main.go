@@ -88,8 +88,8 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// failsAsCommand gives the errors of a command and of those below it the exit status 1, unless they have their own. An
-// error from before the command runs is about the command line.
+// failsAsCommand gives errors of a command and of its subcommands exit status 1, unless they have their own. An error
+// that occurs before the command runs is about the command line.
 func failsAsCommand(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

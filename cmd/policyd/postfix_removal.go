@@ -9,12 +9,12 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 )
 
-// showRemoval prints the commands that remove policyd from the configuration of Postfix. Mistakes in the settings are a
-// warning, because the way back must not depend on them.
+// showRemoval prints the commands that remove policyd from the configuration of Postfix. Mistakes in the settings only
+// cause a warning, because they must not prevent the removal.
 func showRemoval(c *common, cmd *cobra.Command, o doctor.Options) error {
 	var err error
 	if o.Settings, err = c.load(cmd); err != nil {
-		cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
+		cmd.PrintErrln("policyd: warning: invalid settings keep their defaults\n" + admin.Visible(err.Error()))
 	}
 	removal, err := doctor.Remove(cmd.Context(), o)
 	if err != nil {
@@ -23,7 +23,7 @@ func showRemoval(c *common, cmd *cobra.Command, o doctor.Options) error {
 	return show(cmd, removal, (*screen).removal)
 }
 
-// removal writes the commands, and what they leave, in comments.
+// removal writes the commands, with comments about what remains.
 func (s *screen) removal(r doctor.Removal) {
 	for _, h := range r.Hidden {
 		s.linef("# edit by hand: %s", h)

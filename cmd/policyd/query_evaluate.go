@@ -30,7 +30,7 @@ type evaluator struct {
 	sources  lookup.Sources
 	settings lookup.Settings
 	prober   *probe.Prober // nil if nothing is probed
-	progress io.Writer     // where steps are shown that take more than a second
+	progress io.Writer     // shows the steps that take more than a second
 }
 
 // newEvaluator warns if no answer can be secure.

@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// usageMistake returns what the command line parser says in other words, with what to write instead.
+// usageMistake rewords a message of the command line parser and adds what to write instead.
 func usageMistake(cmd *cobra.Command, message string) string {
 	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
 		flags, _, _ = strings.Cut(flags, "]")

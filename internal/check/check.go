@@ -36,7 +36,7 @@ type Options struct {
 	IPv4, IPv6           bool           // connect to this family only
 	Verbose              bool           // keeps the dialogues
 	SMTPPort             uint16         // 25 except in tests
-	// What all dialogues have in common. Postfix is not asked where At is set. A zero Timeout means a minute.
+	// Dialogue has what all dialogues share. Postfix is not asked if At is set. A zero Timeout means a minute.
 	smtptls.Dialogue
 }
 
@@ -54,11 +54,11 @@ func New(o Options) *Checker {
 	if !o.At.IsZero() {
 		o.Postfix = nil // it judges the present only
 	}
-	// What an operator has switched off or overridden on this host says nothing about the receiver.
+	// The settings and overrides of this host say nothing about the receiver.
 	o.Policy.Mode, o.Policy.Overrides = policy.ModeEnforce, nil
 	o.Policy.Port26 = policy.PortProbe
 	o.Policy.MTASTS = o.Policy.MTASTS && !o.NoConnect // the policy would have to be fetched
-	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
+	// These bounds are enough for many domains that share name servers and hosts. A long list must not fill the memory.
 	const answers, policies = 50_000, 2048
 	resolver := dnscache.New(o.Servers, dnscache.Options{Epoch: o.Servers.Epoch, MaxEntries: answers})
 	sts := stsstore.New(stsstore.Options{

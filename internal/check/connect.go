@@ -18,7 +18,7 @@ import (
 // block a scan.
 const connectBudget = 10
 
-// test is the test of a port at one address: a dialogue, or why there is none.
+// test is the test of a port at one address: a dialogue, or the reason why there is none.
 type test struct {
 	smtptls.Dialogue
 	host       *host
@@ -27,7 +27,7 @@ type test struct {
 	transcript smtptls.Transcript
 }
 
-// connect talks to every address of every host, and shows what it has heard.
+// connect tests every port at every address of every host, and adds the results to the report.
 func (d *domain) connect(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.o.Timeout)
 	defer cancel()
@@ -88,8 +88,8 @@ type place struct {
 	known map[smtptls.Dialogue]smtptls.Transcript
 }
 
-// way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says
-// nothing about IPv6.
+// way is a port and an address family, which a firewall or a missing route may block as a whole. An answer over IPv4
+// shows nothing about IPv6.
 type way struct {
 	port uint16
 	ipv4 bool

@@ -7,7 +7,7 @@ import (
 )
 
 // issued reports whether a record contains the whole certificate or key of the issuer of c. The server then need not
-// send the certificate of the issuer: OpenSSL takes it from the record.
+// send the certificate of the issuer, because OpenSSL takes it from the record.
 func issued(r dns.TLSA, c *x509.Certificate) bool {
 	if r.MatchingType != 0 {
 		return false

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Pack returns the records in one string, as items; "" for a denial. A cache keeps them so.
+// Pack returns the records in one string, as items, which is how a cache stores them; "" for a denial.
 func (r *RRset) Pack() string {
 	b := make([]byte, 0, 256) // on the stack
 	for _, mx := range r.MX() {
@@ -48,7 +48,7 @@ func each[T any](s string, unpack func(string) T) (list []T) {
 	return list
 }
 
-// AppendItem appends an item of two parts with its length.
+// AppendItem appends an item, which has two parts, with its length in front.
 func AppendItem[T string | []byte](b, head []byte, tail T) []byte {
 	b = binary.AppendUvarint(b, uint64(len(head)+len(tail)))
 	return append(append(b, head...), tail...)

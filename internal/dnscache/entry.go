@@ -6,8 +6,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// entry is what is known for a question at the present epoch: an answer, the failure of the last lookup, or both. It is
-// a copy: change it and put it back.
+// entry is what is known about a question at the present epoch: an answer, the failure of the last lookup, or both. It
+// is a copy: change it and put it back.
 type entry struct {
 	dns.RRset               // the answer, without Records; if there is none, Status is Indeterminate
 	data      string        // dns.RRset.Pack

@@ -17,8 +17,8 @@ type node struct {
 	used   atomic.Bool // since the eviction pointer passed
 }
 
-// prefixes are of the names that share the node of the name behind them. The list is closed, so a remote party cannot
-// make a node grow.
+// prefixes are the beginnings of names that share the node of the name that follows. The list is fixed, so a remote
+// party cannot make a node grow.
 var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
 // key tells the entries of a node apart, by the type and the index of the prefix.
@@ -66,7 +66,7 @@ func (n *node) count() (entries int) {
 	return entries
 }
 
-// with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is
+// with returns a node for the question, with e in place of its earlier entry, or without an entry if e is nil; s.mu is
 // held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
@@ -91,8 +91,8 @@ func (e *entry) flags(failed, alias *bool) [6]*bool {
 	return [...]*bool{&e.NXDomain, &e.Stale, &e.warned, failed, &e.failure.Bogus, alias}
 }
 
-// pack appends the entry with its key, and without its data, which come last. Most entries have neither a failure nor
-// an owner, which then take no room. Moments are counted from origin.
+// pack appends the entry with its key, but without its data, which come last. Most entries have neither a failure nor
+// an owner of another name; these then take no room. Moments are counted from origin.
 func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
 	moment := func(t time.Time) uint64 { return uint64(max(t.Sub(origin), 0) / tick) }
 	failed, alias := e.backOff > 0, e.Owner != e.Name

@@ -54,8 +54,8 @@ func (s *shard) node(name string) *node {
 	return n
 }
 
-// get returns the entry for a canonical question, which is neither an answer nor a failure if nothing is known at the
-// present epoch, and the node of its name.
+// get returns the entry for a canonical question, and the node of its name. If nothing is known at the present epoch,
+// the entry is neither an answer nor a failure.
 func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
 	name, wanted := locate(q)
 	n = s.node(name)
@@ -70,9 +70,9 @@ func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
 	return e, n
 }
 
-// put stores a node in place of the one of its name, or only removes that if the new one has no entries. It evicts
-// others if there is no room; s.mu is held. A single node is kept, however small the limit of entries is: nothing of
-// its domain would be remembered otherwise.
+// put stores a node in place of the earlier one of its name, or only removes that one if the new node has no entries.
+// It evicts others if there is no room; s.mu is held. A single node is kept, however small the limit of entries is:
+// nothing about its domain would be remembered otherwise.
 func (s *shard) put(n *node) {
 	if old := s.node(n.domain()); old != nil {
 		n.slot = old.slot
@@ -132,7 +132,7 @@ func (s *shard) removeIf(present dns.Epoch, f func(*entry) bool) (removed int) {
 	var e entry
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range slices.Backward(s.ring) { // the last node takes the place of one that goes
+	for _, n := range slices.Backward(s.ring) { // the last node takes the place of a removed one
 		for k, packed := range n.entries {
 			q := n.question(k)
 			e.unpack(q, packed, s.origin)

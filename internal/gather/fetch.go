@@ -193,8 +193,8 @@ func (g *gathering) receiver() {
 	f.Receiver = policy.Receiver{Known: err == nil, Here: own, Why: why}
 }
 
-// ownAddress looks up the addresses of every MX host that is considered, and reports whether one is of this host. With
-// an error that is not known.
+// ownAddress looks up the addresses of every MX host that is considered, and reports whether one of them is an address
+// of this host. After an error, the answer is not known.
 func (g *gathering) ownAddress() (own bool, why string, err error) {
 	hosts := g.facts.Hosts
 	found, failed := make([][]netip.Addr, len(hosts)), make([]error, len(hosts))

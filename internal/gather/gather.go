@@ -94,9 +94,9 @@ type gathering struct {
 	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
 }
 
-// Decide calls the decider until it needs no more facts than f has, and adds to f what it needs in between. The one
-// error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it, from the same f. Any other failure is a
-// fact.
+// Decide calls the decider until it needs no more facts than f has. Between calls it adds the facts that are needed to
+// f. The only error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it, from the same f. Any other
+// failure is a fact.
 func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
 	by dns.Effort) (policy.Decision, error) {
 	if e.Recall != nil && f.Nexthop.Remembers() {

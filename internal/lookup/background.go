@@ -37,7 +37,7 @@ type background struct {
 type job struct {
 	next     policy.Nexthop
 	done     chan struct{}
-	set      *inForce // the settings that the decision is made under; nil, under jobsMu, until a worker begins
+	set      *inForce // the settings for the decision; nil until a worker begins; jobsMu guards it
 	decision policy.Decision
 }
 

@@ -67,7 +67,7 @@ type Decision struct {
 	InFront  int
 	Vanished bool     // an earlier promise of authenticated TLS is missing from an unsigned answer
 	Why      []string // explains the decision in sentences
-	Need     Need     // the facts that are missing: while there are required ones, the Decision does not count
+	Need     Need     // the facts that are missing; while any of them is required, the Decision does not count
 }
 
 // Source returns the mechanism that decided.
@@ -112,7 +112,7 @@ func (d *Decision) none(r Reason, why ...string) bool {
 	return true
 }
 
-// defers answers that mail must wait. It keeps nothing but the sentences of what was decided before.
+// defers answers that mail must wait. Of an earlier decision it keeps only the sentences.
 func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
 	return true

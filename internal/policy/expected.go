@@ -9,7 +9,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// FirstHosts is how many hosts of a next hop are looked up early. What a domain with more of them costs is bounded.
+// FirstHosts is how many hosts of a next hop are looked up early. This bounds the cost of a domain with more hosts.
 const FirstHosts = 3
 
 // expected returns the DNS questions that the next steps will probably ask: the addresses of the first hosts if the
@@ -17,7 +17,7 @@ const FirstHosts = 3
 // only narrows the prefixed hosts.
 //
 // TLSA records are asked for early only where a host is probably signed; then one address family decides, and AAAA is
-// not expected. Of any other host the addresses must be known to be secure first: "name servers … that mishandle TLSA
+// not expected. The addresses of any other host must first be known to be secure: "name servers … that mishandle TLSA
 // queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
 func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 	questions := make([]dns.Question, 0, 3*FirstHosts) // A, AAAA and TLSA, or TLSA and TXT

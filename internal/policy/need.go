@@ -5,7 +5,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Need says what a decision lacks.
+// Need has the facts that a decision lacks.
 type Need struct {
 	// Required are the facts that the rule in question rests on. While there are any, the Decision beside them defers.
 	Required FactSet
@@ -54,7 +54,7 @@ func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
 	return s
 }
 
-// withoutDANE returns the hosts of which it is not known what DANE says.
+// withoutDANE returns the hosts whose DANE result is not known.
 func (f *Facts) withoutDANE() HostSet {
 	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
 }

@@ -1,14 +1,15 @@
 // Package policy decides what Postfix gets for a next hop: the TLS policy of smtp_tls_policy_maps and the port-26
 // route of transport_maps.
 //
-// Decide and Route are pure functions. They take the Facts that are known so far and return a Decision, together with
-// the Need: the facts that are still missing. Package gather fetches them and asks again, until nothing is missing.
-// So a rule and the facts that it rests on are in one place, and no fact is fetched without a rule that uses it.
+// Decide and Route are pure functions. They take the Facts that are known so far and return a Decision. Its Need lists
+// the facts that are still missing. Package gather fetches them and calls again, until nothing is missing. So a rule
+// and the facts that it rests on are in one place, and no fact is fetched without a rule that uses it.
 //
 // The rules are in decide.go, in the order in which they apply, except those for promises that have vanished, in
-// promises.go, and for relay hosts, in relay.go. evidence.go has what follows from the facts, route.go the rules for
-// routes, and reach.go a warning about hosts that Postfix never tries. The table tests beside them are the
-// specification. Only render.go writes what Postfix reads.
+// promises.go, and for relay hosts, in relay.go. evidence.go draws conclusions from the facts for the rules. route.go
+// has the rules for routes, expected.go the questions that are asked early, survey.go the reasons that operators see,
+// and reach.go a warning about hosts that Postfix never tries. The table tests beside them are the specification. Only
+// render.go writes what Postfix reads.
 package policy
 
 import "github.com/policyd/policyd/internal/promises"

@@ -7,9 +7,9 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 )
 
-// Route returns where transport_maps sends the mail of f.Nexthop.Name, and in Need what is missing: over port 26, or no
-// route, which leaves the mail to the default transport and port 25, where the TLS policy holds. That is the answer
-// to every doubt, so Route never defers.
+// Route returns the route that transport_maps gives mail to f.Nexthop.Name, and in Need the facts that are missing. The
+// route leads over port 26. Without a route, mail goes over the default transport to port 25, where the TLS policy
+// holds. That is the answer in every case of doubt, so Route never defers.
 func Route(f Facts, o Options) Decision {
 	d := Decision{Verdict: None, Reason: ReasonNoRoute}
 	if why := d.route(&f, &o); why != "" {
@@ -18,8 +18,8 @@ func Route(f Facts, o Options) Decision {
 	return d
 }
 
-// route fills in the decision and returns the reason: first what rules a route out, then the hosts, then the key that
-// Postfix asks for next. While facts are missing, there is no reason.
+// route fills in the decision and returns the reason. It looks first for anything that rules a route out, then at the
+// hosts, then at the key that Postfix asks for next. While facts are missing, there is no reason.
 func (d *Decision) route(f *Facts, o *Options) string {
 	if why := ruledOut(f, o); why != "" {
 		return why

@@ -2,9 +2,9 @@ package policy
 
 import "slices"
 
-// Survey is Decide for operators. It needs also what DANE and MTA-STS say where the policy does not rest on them. After
-// the sentences of the decision, Why has the reason why each of the mechanisms that did not decide did not: what it
-// would have answered alone, or why it has no answer.
+// Survey is Decide for operators. It also needs the results of DANE and MTA-STS where the policy does not rest on them.
+// After the sentences of the decision, Why has a sentence for each mechanism that did not decide: what it would have
+// answered alone, or why it has no answer.
 func Survey(f Facts, o Options) Decision {
 	d := Decide(f, o)
 	if o.Mode == ModeOff {
@@ -20,7 +20,7 @@ func Survey(f Facts, o Options) Decision {
 	if len(f.Hosts) == 0 {
 		return d
 	}
-	// ask adds what a rule says, or silent if it gives no reason.
+	// ask adds the reasons that a rule gives, or silent if it gives none.
 	ask := func(m Source, rule func(*Facts, *Options, *Decision) bool, o Options, silent string) {
 		if m == d.Source() {
 			return

@@ -38,9 +38,9 @@ func Find(postconf, configDirectory string) (Commands, error) {
 // beside returns the path of another command in the directory of postconf.
 func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir(c.Postconf), name) }
 
-// Settings are what postconf(1) prints in the form name = value. With -x all $names are expanded. With -P there are the
-// parameters that services of master.cf set themselves, such as smtp/unix/relayhost, with -F its columns, such as
-// smtp/unix/chroot.
+// Settings are the lines "name = value" that postconf(1) prints. With -x, all $names are expanded. With -P, they are
+// the parameters that services in master.cf set themselves, such as smtp/unix/relayhost; with -F, the columns of
+// master.cf, such as smtp/unix/chroot.
 type Settings map[string]string
 
 // Of returns a parameter as a service, such as smtp/unix, has it.
@@ -51,8 +51,8 @@ func (s Settings) Of(service, name string) string {
 	return s[name]
 }
 
-// Read returns what postconf(1) prints, for each of these lists of arguments. The error names a parameter among them
-// that is unknown.
+// Read returns the settings that postconf(1) prints for each of these lists of arguments. The error names a parameter
+// among them that is unknown.
 func (c Commands) Read(ctx context.Context, lists ...string) (Settings, error) {
 	s := Settings{}
 	for _, list := range lists {

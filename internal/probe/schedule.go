@@ -36,7 +36,7 @@ func (h *host) begin(now time.Time) {
 	h.wanted, h.probing = false, true
 }
 
-// wait returns how long from now a wanted host must not be probed yet.
+// wait returns how long a wanted host must still not be probed.
 func (h *host) wait(now time.Time) time.Duration {
 	state, retry, age := h.valid(now).State, h.retry.Sub(now), now.Sub(h.verdict.Checked)
 	switch {
@@ -52,7 +52,7 @@ func (h *host) wait(now time.Time) time.Duration {
 	return retry
 }
 
-// notify makes Run look for a wanted host that is due before Run looks by itself; p.hosts is locked.
+// notify wakes Run for a wanted host that is due before Run would look by itself; p.hosts is locked.
 func (p *Prober) notify(h *host, now time.Time) {
 	if h.wait(now) >= sweepInterval {
 		return

@@ -255,7 +255,7 @@ func literal(a net.Addr) string {
 	return "[" + map[bool]string{true: "IPv6:"}[ip.Is6()] + ip.String() + "]"
 }
 
-// bounded is a connection over which at most left octets can be read.
+// bounded is a connection from which at most left more octets can be read.
 type bounded struct {
 	net.Conn
 	left int

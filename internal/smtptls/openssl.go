@@ -23,7 +23,7 @@ const (
 	entryBytes = 3          // that precede each certificate in the message
 )
 
-// serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
+// serverUses are the extended key usages that OpenSSL accepts for a TLS server; crypto/x509 requires one of them.
 var serverUses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
 	x509.ExtKeyUsageNetscapeServerGatedCrypto}
 
@@ -158,7 +158,7 @@ func extension(c *x509.Certificate, last int) int {
 	return 0
 }
 
-// recorder is a connection of which the first octets that are read are kept, those with the ServerHello.
+// recorder is a connection that keeps the first octets that are read from it, which contain the ServerHello.
 type recorder struct {
 	net.Conn
 	kept []byte

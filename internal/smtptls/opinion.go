@@ -9,8 +9,8 @@ import (
 // ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
 var ErrNotJudged = errors.New("could not be judged from here")
 
-// Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked. Its JSON
-// form is stable.
+// Opinion is the result of Postfix's own TLS client for an address. The zero Opinion means that it was not asked. Its
+// JSON form is stable.
 type Opinion struct {
 	Verdict PostfixVerdict `json:"verdict"`
 	Why     string         `json:"why"` // the line of posttls-finger(1) that decided, in printable ASCII

@@ -135,8 +135,8 @@ func (t *Table[V]) sync(lockTimeout time.Duration) {
 	t.save()
 }
 
-// open opens the file, reads it and marks what must be written so that it agrees with the records in memory. After an
-// error, and with readOnly, the caller closes it.
+// open opens the file, reads it, and marks the records that must be written so that the file agrees with memory. After
+// an error, and with readOnly, the caller closes the file.
 func (t *Table[V]) open(lockTimeout time.Duration, readOnly bool) error {
 	return guarded(func() (err error) {
 		if err := os.MkdirAll(t.o.Dir, dirMode); err != nil {
@@ -214,8 +214,8 @@ func (t *Table[V]) closeIfReplaced() {
 	}
 }
 
-// fail closes the database because of a fault, and logs it. One that is corrupt it renames, and does not close, because
-// its locks may still be held. The caller holds t.disk.
+// fail closes the database because of a fault, and logs the fault. It renames a corrupt database and does not close it,
+// because its locks may still be held. The caller holds t.disk.
 func (t *Table[V]) fail(err error) {
 	db := t.db
 	t.db = nil

@@ -36,7 +36,7 @@ type failure struct {
 // failures remembers the fetches that failed, by domain, so that not every message causes another.
 type failures struct{ *statedb.Table[failure] }
 
-// holds returns the failure because of which the policy that id announces must not be fetched now, or nil.
+// holds returns the failure that keeps the policy with this id from being fetched now, or nil.
 func (f failures) holds(domain, id string, now time.Time) *mtasts.Error {
 	last := f.Get(domain)
 	if !now.Before(last.retry) || last.id != id && !now.Before(last.at.Add(otherBackOff)) {
@@ -46,7 +46,7 @@ func (f failures) holds(domain, id string, now time.Time) *mtasts.Error {
 }
 
 // add remembers that a policy could not be fetched, and returns when the fetches for the domain began to fail. With a
-// live policy, the next attempt comes well before that ends.
+// live policy, the next attempt comes well before that policy ends.
 func (f failures) add(w want, err *mtasts.Error, now time.Time) (first time.Time) {
 	f.Lock()
 	defer f.Unlock()

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// crowded is the number of concurrent fetches from which on a fetch gets only crowdedTimeout, so that a domain that
+	// crowded is the number of concurrent fetches above which a fetch gets only crowdedTimeout, so that a domain that
 	// waits for a place behind hosts that hang is still answered within its budget.
 	crowded        = maxFetches / 2
 	crowdedTimeout = 3 * time.Second
 )
 
-// fetchInPlace fetches a policy when there is a place for it. Those who wait for one are served in order. The error is
-// ErrBusy if there is none in time.
+// fetchInPlace fetches a policy when a place for it is free. Fetches that wait for a place get one in their order. The
+// error is ErrBusy if none becomes free in time.
 func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
 	defer cancel()

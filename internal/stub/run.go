@@ -126,7 +126,7 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool
 	return err == nil && useful(answer)
 }
 
-// condition is how a server answers a question of our own.
+// condition is how promptly a server answers a question of our own.
 type condition uint8
 
 const (
@@ -135,7 +135,7 @@ const (
 	silent
 )
 
-// logs reports whether to log how the server answers now. Only one goroutine at a time calls it.
+// logs reports whether to log the condition that the server is in now. Only one goroutine at a time calls it.
 func (s *server) logs(c condition) (log bool) {
 	if log = c != s.logged; log && c != inTime {
 		_, log = s.limit.Due()

@@ -239,7 +239,7 @@ func (slow) Close() error {
 	return nil
 }
 
-// Such a server delays neither the query that finds it out nor, through the mutex of the transport, any other.
+// Such a server delays neither the query that finds it out nor, through the mutex of the server, any other.
 func TestTheEndOfAStreamIsNotAwaited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package testkit is what the tests of several packages share: a log that can be read while it is written, ports
+// Package testkit has what the tests of several packages share: a log that can be read while it is written, ports
 // that stay free, and addresses that do not answer.
 package testkit
 

@@ -48,7 +48,7 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 	}
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed
-	// A reader that blocks, as a terminal does, cannot be made to return: it is not waited for.
+	// A reader that blocks, such as a terminal, cannot be interrupted, so Scan does not wait for it.
 	go func() {
 		defer close(lines)
 		failed = Lines(list, func(domain string) {
@@ -85,7 +85,7 @@ func Lines(list io.Reader, f func(domain string)) error {
 	return scanner.Err()
 }
 
-// scan is one under way.
+// scan is a scan in progress.
 type scan struct {
 	check   check
 	o       Options
@@ -130,8 +130,8 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	}
 }
 
-// write writes a report in one line, unless an earlier one could not be written. One that the end of ctx has cut short
-// is not written: it would count as done.
+// write writes a report in one line, unless an earlier one could not be written. A report of a check that the end of
+// ctx cut short is not written, because the domain would count as done.
 func (s *scan) write(ctx context.Context, r *report.Report) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -100,7 +100,7 @@ func (r *Receiver) Sessions() []Session {
 	return all
 }
 
-// note changes what is known, with the lock.
+// note calls change with the lock held.
 func (r *Receiver) note(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,7 +2,7 @@ package admin
 
 import "github.com/policyd/policyd/internal/promises"
 
-// The endpoints for what is remembered about domains.
+// The endpoints for remembered promises.
 const (
 	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
 	GetPromise    Endpoint[DomainRequest, promises.Entry] = "GET /v1/promises/{domain}"
@@ -10,7 +10,7 @@ const (
 	Warm          Endpoint[DomainRequest, Warmed]         = "POST /v1/warm"
 )
 
-// PromiseList is what is remembered, by domain.
+// PromiseList has what is remembered about each domain.
 type PromiseList struct {
 	Promises []promises.Entry `json:"promises"`
 	More     bool             `json:"more"` // there are more domains than the limit allows
@@ -21,7 +21,7 @@ type Forgotten struct {
 	Forgotten bool `json:"forgotten"`
 }
 
-// Warmed is what the evaluation of a domain found.
+// Warmed is the result of the evaluation of a domain.
 type Warmed struct {
 	Domain string `json:"domain"`
 	Status string `json:"status"` // of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP

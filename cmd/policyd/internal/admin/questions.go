@@ -35,8 +35,8 @@ type RouteAnswer struct {
 
 // Questions returns the handler for mail servers other than Postfix, which has only the two endpoints of AddQuestions.
 // It closes a connection after one answer, so that idle clients do not keep others waiting. A request does not end with
-// its connection: Exim closes the connection for writing when it has asked, and net/http treats that as the end of the
-// client. Each evaluation ends by itself.
+// its connection: Exim closes the connection for writing after its question, and net/http then cancels the request, as
+// if the client had left. Each evaluation ends by itself.
 func Questions(
 	deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
 ) http.Handler {

@@ -19,7 +19,7 @@ func (d *Daemon) joinFleet(l *settings.Loaded) (err error) {
 	return err
 }
 
-// runFleet shares what the nodes have learned, until ctx ends.
+// runFleet exchanges policies and promises with the other nodes until ctx ends.
 func (d *Daemon) runFleet(ctx context.Context) error {
 	if d.fleet == nil {
 		return nil
@@ -27,7 +27,7 @@ func (d *Daemon) runFleet(ctx context.Context) error {
 	return d.fleet.Run(ctx)
 }
 
-// share passes on to the fleet what this node has learned.
+// share passes a changed policy or promise of this node on to the fleet.
 func (d *Daemon) share(kind fleet.Kind, domain string) {
 	if d.fleet != nil {
 		d.fleet.Changed(kind, domain)

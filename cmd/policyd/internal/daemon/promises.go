@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// configureSecond makes the settings of the second resolver effective, if there is one. Only a restart brings it up.
+// configureSecond applies the settings of the second resolver, if there is one. Only a restart starts its queries.
 func (d *Daemon) configureSecond(l *settings.Loaded) (err error) {
 	switch {
 	case l.DNS.SecondOpinion == "":
@@ -66,7 +66,7 @@ func (d *Daemon) listPromises(f admin.Filter) (list admin.PromiseList) {
 	return list
 }
 
-// promiseStatus returns how the memory is doing; nil if promises.vanished is off.
+// promiseStatus returns the state of the remembered promises; nil if promises.vanished is off.
 func (d *Daemon) promiseStatus() *status.PromiseStatus {
 	const most = 5
 	if d.loaded.Load().Promises.Vanished == string(promises.Off) {

@@ -8,7 +8,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// deliver first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
+// deliver first does the same as a lookup by Postfix. The explanation then finds its facts in the cache.
 func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation {
 	d.service.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
 	return d.explain(ctx, nexthop)

@@ -13,13 +13,13 @@ import (
 // retry is the pause before a listener is opened again.
 const retry = time.Second
 
-// opening is a listener that is open, or why it is not; at first neither.
+// opening has an open listener, or the reason why it is not open; at first neither.
 type opening struct {
 	net.Listener
 	err error
 }
 
-// failed keeps why it is not open, and logs a reason that is new.
+// failed stores the reason why the listener is not open, and logs it if it is a new one.
 func (o *listener) failed(err error) {
 	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
 		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",

@@ -45,7 +45,7 @@ func (p plan) ownFile() []string {
 	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
 }
 
-// serviceCommands returns the commands that make the service for implicit TLS or correct it.
+// serviceCommands returns the commands that create or correct the service for implicit TLS.
 func (p plan) serviceCommands() []string {
 	var all []string
 	want := p.wantedService()
@@ -103,7 +103,7 @@ type Removal struct {
 	Hidden []string `json:"hidden"`
 }
 
-// Remove returns the way back for the installed Postfix.
+// Remove returns the commands that remove policyd from the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
 	p, err := newPlan(ctx, o)
 	if err != nil {
@@ -130,8 +130,8 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 	return r, nil
 }
 
-// without returns the list of tables for a parameter, unexpanded, without those of policyd and the guard, which was
-// there for policyd.
+// without returns the list of tables for a parameter, unexpanded, without those of policyd and without the guard, which
+// only policyd needs.
 func (p plan) without(parameter string) string {
 	return join(slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
 		return t.ours || parameter == transportMaps && p.isGuard(t.text)

@@ -41,7 +41,7 @@ type Service struct {
 }
 
 // MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
-// listeners of policyd. The error is that there is no Postfix, or that it is too old.
+// listeners of policyd. It returns an error if there is no Postfix, or if it is too old.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	p, err := newPlan(ctx, o)
 	if err != nil {

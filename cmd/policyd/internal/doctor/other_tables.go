@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// checkOtherTables tests the tables of the site beside those of policyd: if Postfix cannot use one, mail waits as well.
-// A user other than root may not be allowed to read it. checkOwn and checkTables report guards and maps of policyd.
+// checkOtherTables tests the site's own tables beside those of policyd: if Postfix cannot use one of them, mail waits
+// too. Users other than root may not be allowed to read a table, so for them a failed query is not a finding. checkOwn
+// and checkTables report on guards and on the maps of policyd.
 func (e *exam) checkOtherTables(ctx context.Context) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range e.tables(parameter, e.params[parameter]) {

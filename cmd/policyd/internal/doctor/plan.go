@@ -264,10 +264,10 @@ func (p plan) chrootColumn() string {
 	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
 }
 
-// since reports whether this is Postfix 3.minor.patch or later. The version is such as 3.7, 3.10.2 or the snapshot
-// 3.12-20260101; any other text is older than all of them.
+// since reports whether this is Postfix 3.minor.patch or later. A version looks like 3.7, 3.10.2 or, for a snapshot,
+// 3.12-20260101; any other text counts as older than all of them.
 func (p plan) since(minor, patch int) bool {
 	var parts [3]int
-	_, _ = fmt.Sscanf(p.version, "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
+	_, _ = fmt.Sscanf(p.version, "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // a missing part is 0
 	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }

@@ -1,6 +1,6 @@
 package doctor
 
-// asSMTPHas returns the value of a parameter as smtp(8) has it, how a finding shows it, and the command that corrects
+// asSMTPHas returns the value that a parameter has for smtp(8), how a finding shows it, and the command that corrects
 // it: an option of the service in master.cf replaces the value of main.cf.
 func (e *exam) asSMTPHas(r rule) (value, what, change string) {
 	option := smtp + "/" + r.Name

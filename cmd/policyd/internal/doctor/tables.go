@@ -23,7 +23,7 @@ type table struct {
 	endpoint, name string // of a socketmap; "" for other tables
 	serves         string // the map of policyd that the name stands for, "" for none
 	pattern        bool   // it matches the whole address by pattern
-	// ours is set for everything at an endpoint of policyd, also without the name of a map, and for policyd's names at
+	// ours is set for every table at an endpoint of policyd, even without the name of a map, and for policyd's names at
 	// any other endpoint, except those that postfix-tlspol uses as well; right is the text that such a table must have.
 	// asks is set where policyd serves the map for this parameter.
 	ours, asks bool

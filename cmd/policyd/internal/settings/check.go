@@ -16,9 +16,9 @@ import (
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
-// kind is what a setting takes. Type describes it to a reader of the manual and of a message. read returns the value of
-// the field for a decoded value, and what is not valid: the decoded value itself, or elements of a list. A change of a
-// setting with restart takes effect after a restart only.
+// kind is the kind of values that a setting takes. Type describes it in the manual and in messages. read returns the
+// value of the field for a decoded value, and what is not valid: the decoded value itself, or elements of a list. A
+// change of a setting with restart takes effect only after a restart.
 type kind struct {
 	Type    string
 	read    func(decoded any) (value any, bad []any)
@@ -41,7 +41,7 @@ func of[T any](description string, valid func(T) bool) kind {
 	}}
 }
 
-// list is the kind of a list of at least and at most so many valid texts.
+// list is the kind of a list of valid texts, with at least least and at most most of them.
 func list(description string, least, most int, valid func(string) bool) kind {
 	return kind{Type: description, read: func(decoded any) (value any, bad []any) {
 		elements, ok := decoded.([]any)

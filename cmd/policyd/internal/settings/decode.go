@@ -16,7 +16,7 @@ import (
 )
 
 // decode fills in the settings from a document, and Mistakes with every mistake in it. It decodes each header and each
-// key by itself, so that a mistake does not hide others. A setting with a mistake keeps its default.
+// key by itself, so that one mistake does not hide others. A setting with a mistake keeps its default.
 func (l *Loaded) decode(document string) {
 	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
 	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")

@@ -12,7 +12,7 @@ type PromiseStatus struct {
 	Domains []string `json:"domains"` // some of those whose promise is missing
 }
 
-// warnPromises adds what an operator should look at in the remembered promises, and in the fleet that shares them.
+// warnPromises adds warnings about the remembered promises and about the fleet that shares them.
 func (st *Status) warnPromises(add func(yes bool, format string, args ...any)) {
 	if p := st.Promises; p != nil {
 		add(p.Missing > 0, "promises vanished (domains: %d, mail held: %d), for example of %s: "+
