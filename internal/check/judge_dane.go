@@ -10,9 +10,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// JudgeDANE returns a function for probe.Options, which returns an error for a certificate that matches none of the
-// usable TLSA records of a host for a port. A failed lookup is not an error, because then there is no route to the host
-// anyway.
+// JudgeDANE returns a function for probe.Options. Its error means that a certificate matches none of the usable TLSA
+// records of a host for a port. A failed lookup is not an error, because then there is no route to the host anyway.
 func JudgeDANE(r dns.Starter, port uint16) func(context.Context, string, *smtptls.Session) error {
 	const timeout = 10 * time.Second
 	return func(ctx context.Context, host string, s *smtptls.Session) error {

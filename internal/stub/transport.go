@@ -39,8 +39,7 @@ type server struct {
 
 	failing atomic.Bool // it did not answer the last query
 	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
-	// for a moment, as often as its owner likes. So that is logged at most once per minute, and its end only if it was
-	// logged.
+	// for a moment, as often as its owner likes: that is logged at most once per minute, and its end if it was.
 	logged condition
 	limit  oncelog.Limiter
 }

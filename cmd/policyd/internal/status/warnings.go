@@ -41,7 +41,7 @@ func (st *Status) Warn() []string {
 	add(st.Probes != nil && st.Probes.EgressFiltered,
 		"outbound port for implicit TLS appears to be blocked; all mail uses port 25")
 	if m := st.MTASTS; m != nil {
-		add(!m.Blocked.IsZero(), "all fetches of MTA-STS policies from this host have failed since %s: check "+
+		add(!m.Blocked.IsZero(), "no MTA-STS policy can be fetched from this host; failing since %s: check "+
 			"outbound port 443, the root certificates and mta_sts.proxy_from_environment", clock(m.Blocked))
 		add(!m.Persistent, "MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
 	}
