@@ -100,6 +100,26 @@ func (s *server) stream() *stream {
 	return s.streams[max(i, 0)]
 }
 
+// close closes all connections. A query that waits on a stream is sent again over a new one.
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		_ = c.Close()
+	}
+	for _, c := range s.streams {
+		c.end(errLost)
+	}
+	s.closed, s.idle, s.streams = true, nil, nil
+}
+
+// close closes all connections.
+func (st *state) close() {
+	for _, s := range st.servers {
+		s.close()
+	}
+}
+
 func newStream() *stream { return &stream{ready: make(chan struct{}), waiting: map[uint16]*pending{}} }
 
 // run opens the stream and reads from it until it is closed.

@@ -135,13 +135,6 @@ func (s *Stub) use(o Options, servers []Server) {
 	s.retest()
 }
 
-// close closes all connections.
-func (st *state) close() {
-	for _, s := range st.servers {
-		s.close()
-	}
-}
-
 // replace puts another state in force; s.mu is held.
 func (s *Stub) replace(next state) {
 	next.inForce, next.end = context.WithCancel(context.Background())

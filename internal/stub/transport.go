@@ -54,19 +54,6 @@ func open(list []Server, roots *x509.CertPool) (servers []*server) {
 	return servers
 }
 
-// close closes all connections. A query that waits on a stream is sent again over a new one.
-func (s *server) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.idle {
-		_ = c.Close()
-	}
-	for _, c := range s.streams {
-		c.end(errLost)
-	}
-	s.closed, s.idle, s.streams = true, nil, nil
-}
-
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
 // used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is errMalformed,
 // context.DeadlineExceeded if there is no answer in time, or comes from package net or ctx.

@@ -1,0 +1,104 @@
+package stub
+
+import (
+	"encoding/binary"
+
+	miekg "github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// pack writes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
+// section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
+// the bits of the query, so two clients that ask differently can see a different AD bit.
+func pack(buffer []byte, q miekg.Question) ([]byte, error) {
+	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD, AD; a question, an additional record
+	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // of the root; 1,232 octets, DO, no options
+	end, err := miekg.PackDomainName(q.Name, buffer, copy(buffer, header), nil, false)
+	if err != nil {
+		return nil, err
+	}
+	query := binary.BigEndian.AppendUint16(buffer[:end], q.Qtype)
+	query = binary.BigEndian.AppendUint16(query, q.Qclass)
+	return append(query, opt...), nil
+}
+
+// parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
+// the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
+// message that ends before its last record, which would be a denial or a part of an RRset. The names of the question
+// and of records are in lower case; those in the data of records are not.
+func parse(octets []byte) (m *miekg.Msg, err error) {
+	space := new(struct { // most messages have no more, so they take one allocation
+		miekg.Msg
+		question [1]miekg.Question
+		records  [2]miekg.RR
+	})
+	m = &space.Msg
+	defer func() {
+		if recover() != nil { // reading beyond the end, or what has made the library panic
+			err = errMalformed
+		}
+	}()
+	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
+	off := 12
+	_ = m.Unpack(octets[:off]) // the header
+	m.Question, m.Answer, m.Extra = space.question[:0], space.records[:0:1], space.records[1:1]
+	for range field(2) {
+		var q miekg.Question
+		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
+			return m, errMalformed
+		}
+		q.Name = dns.Lower(q.Name)
+		q.Qtype, q.Qclass = binary.BigEndian.Uint16(octets[off:]), binary.BigEndian.Uint16(octets[off+2:])
+		m.Question, off = append(m.Question, q), off+4
+	}
+	for i, section := range []*[]miekg.RR{&m.Answer, &m.Ns, &m.Extra} {
+		for range field(3 + i) {
+			var rr miekg.RR
+			if rr, off, err = parseRecord(octets, off, m.Question); err != nil {
+				return m, errMalformed
+			}
+			if *section = append(*section, rr); rr.Header().Rrtype == miekg.TypeOPT {
+				m.Rcode |= m.IsEdns0().ExtendedRcode()
+			}
+		}
+	}
+	return m, nil
+}
+
+// parseRecord reads the record at off, whose name is most often a pointer to that of the question, and returns the
+// offset of the next one. Of a signature only the type covered and the expiration are read, and of types that policyd
+// does not use nothing. The text of a TXT record has no escapes.
+func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, next int, err error) {
+	name := ""
+	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 {
+		name, off = asked[0].Name, off+2
+	} else if name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
+		return nil, 0, err
+	}
+	fixed := octets[off:]
+	h := miekg.RR_Header{
+		Name: dns.Lower(name), Rrtype: binary.BigEndian.Uint16(fixed), Class: binary.BigEndian.Uint16(fixed[2:]),
+		Ttl: binary.BigEndian.Uint32(fixed[4:]), Rdlength: binary.BigEndian.Uint16(fixed[8:]),
+	}
+	off += 10
+	if next = off + int(h.Rdlength); next > len(octets) {
+		return nil, 0, errMalformed
+	}
+	data := octets[off:next:next]
+	switch h.Rrtype {
+	case miekg.TypeRRSIG:
+		covered, expires := binary.BigEndian.Uint16(data), binary.BigEndian.Uint32(data[8:])
+		return &miekg.RRSIG{Hdr: h, TypeCovered: covered, Expiration: expires}, next, nil
+	case miekg.TypeTXT:
+		txt := &miekg.TXT{Hdr: h}
+		for len(data) > 0 {
+			end := 1 + int(data[0])
+			txt.Txt, data = append(txt.Txt, string(data[1:end])), data[end:]
+		}
+		return txt, next, nil
+	case miekg.TypeA, miekg.TypeAAAA, miekg.TypeCNAME, miekg.TypeMX, miekg.TypeOPT, miekg.TypeSOA, miekg.TypeTLSA:
+		return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
+	}
+	return &miekg.RFC3597{Hdr: h}, next, nil
+}
