@@ -14,7 +14,7 @@ const (
 	crowdedTimeout = 3 * time.Second
 )
 
-// fetchInPlace fetches a policy when a place for it is free. Fetches that wait for a place get one in their order. The
+// fetchInPlace fetches a policy when a place for it is free. Fetches that wait for a place are served in order. The
 // error is ErrBusy if none becomes free in time.
 func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)

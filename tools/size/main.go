@@ -2,9 +2,9 @@
 // larger than its limit or has more than 20 types, or a file has more than 500 lines.
 //
 // A line of the budget file is: directory, limit, target. The limit is the size that no change may exceed; it only goes
-// down, to the target at last. A directory includes what is below it and has no line of its own. What came after the
-// budget for the product has lines of the form: name, limit, "later", directories and files. Lines that begin with a
-// blank go on with these. They count for the line "later", and not for the directories that they are in.
+// down, in the end to the target. A directory includes what is below it and has no line of its own. Functions that came
+// after the first version have lines of the form: name, limit, "later", directories and files. A line that begins with
+// a blank continues this list. These files count for the line "later", and not for the directories that they are in.
 package main
 
 import (

@@ -30,11 +30,11 @@ type Code struct {
 func Areas() []Area {
 	return []Area{
 		{"policyd", []Code{
-			{"not-root", Untested, "The tables, sockets and processes of Postfix can be closed to other users."},
+			{"not-root", Untested, "Other users may not have access to the tables, sockets and processes of Postfix."},
 			{"daemon-running", OK, "The daemon answers at its admin socket."},
 			{"daemon-warning", Warning, "The daemon reports this warning, see policyd status."},
 			{"daemon-silent", Untested, "The daemon does not answer, so its listeners and probe results are unknown."},
-			{"settings-invalid", Error, "policyd does not start with it; a running daemon keeps the old settings."},
+			{"settings-invalid", Error, "policyd does not start with invalid settings; a running daemon keeps the previous ones."},
 			{"settings-warning", Warning, "The setting is valid and may still be a mistake."},
 		}},
 		{"DNS", []Code{

@@ -41,7 +41,7 @@ func of[T any](description string, valid func(T) bool) kind {
 	}}
 }
 
-// list is the kind of a list of valid texts, with at least least and at most most of them.
+// list is the kind of a list of valid texts; least and most bound its length.
 func list(description string, least, most int, valid func(string) bool) kind {
 	return kind{Type: description, read: func(decoded any) (value any, bad []any) {
 		elements, ok := decoded.([]any)
