@@ -118,11 +118,8 @@ func (c *Cache) SetMaxEntries(n int) {
 
 // Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
-	const workers = 128
 	const sweepInterval = time.Second // one shard each
-	for range workers {
-		go c.deliveries.work(ctx)
-	}
+	c.deliveries.startWorkers(ctx)
 	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
 		select {
 		case <-ctx.Done():

@@ -161,20 +161,6 @@ func (g *gathering) relay() {
 	g.note(time.Time{}, err)
 }
 
-// validates finds out whether the resolver validates now. A test that does not end in time does not count against it.
-func (g *gathering) validates() {
-	f := g.facts
-	f.Validates = true
-	if g.Validates == nil {
-		return
-	}
-	ctx, cancel := context.WithDeadline(g.ctx, g.until)
-	defer cancel()
-	yes, err := g.Validates(ctx, g.by)
-	f.Validates = yes || err != nil
-	g.note(time.Time{}, err)
-}
-
 // receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one
 // of the domain's MX hosts. Every doubt ends in a Receiver that is not known.
 func (g *gathering) receiver() {
