@@ -113,35 +113,27 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
-		if server.logs(silent) {
+		if server.logs("silent") {
 			log.Warn("a DNS server does not answer", "reason", networkReason(err))
 		}
 	case took >= slowAnswer:
-		if server.logs(late) {
+		if server.logs("late") {
 			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
 		}
-	case server.logs(inTime):
+	case server.logs(""):
 		log.Info("a DNS server answers in time again")
 	}
 	return err == nil && useful(answer)
 }
 
-// condition is how promptly a server answers a question of our own.
-type condition uint8
-
-const (
-	inTime condition = iota
-	late
-	silent
-)
-
-// logs reports whether to log the condition that the server is in now. Only one goroutine at a time calls it.
-func (s *server) logs(c condition) (log bool) {
-	if log = c != s.logged; log && c != inTime {
+// logs reports whether to log a problem that the server has now, or with "" that it answers in time again. Only one
+// goroutine at a time calls it.
+func (s *server) logs(problem string) (log bool) {
+	if log = problem != s.logged; log && problem != "" {
 		_, log = s.limit.Due()
 	}
 	if log {
-		s.logged = c
+		s.logged = problem
 	}
 	return log
 }

@@ -38,9 +38,10 @@ type server struct {
 	streams []*stream
 
 	failing atomic.Bool // it did not answer the last query
-	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
-	// for a moment, as often as its owner likes: that is logged at most once per minute, and its end if it was.
-	logged condition
+	// logged is the problem that was logged last, "" after its end. A domain with slow name servers makes a server look
+	// silent or late for a moment, as often as its owner likes: that is logged at most once per minute, and its end if
+	// it was.
+	logged string
 	limit  oncelog.Limiter
 }
 
