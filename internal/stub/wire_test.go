@@ -26,3 +26,21 @@ func TestAMessageThatEndsEarlyIsMalformed(t *testing.T) {
 		require.ErrorIs(t, err, errMalformed, "count at %d", count)
 	}
 }
+
+// A record whose data policyd does not use may be malformed: the library would refuse the whole message.
+func TestARecordThatIsNotUsedMayBeMalformed(t *testing.T) {
+	t.Parallel()
+	nsec3 := &miekg.RFC3597{Rdata: "0100000005aa", Hdr: miekg.RR_Header{
+		Name: "x.example.", Rrtype: miekg.TypeNSEC3, Class: miekg.ClassINET, Rdlength: 6,
+	}}
+	m := message(t, miekg.RcodeSuccess, "a.example. 60 IN MX 10 mx.example.", "--", soa)
+	m.SetQuestion("a.example.", miekg.TypeMX)
+	m.Ns = append(m.Ns, nsec3)
+	octets, err := m.Pack()
+	require.NoError(t, err)
+	require.Error(t, new(miekg.Msg).Unpack(octets))
+	got, err := parse(octets)
+	require.NoError(t, err)
+	require.Len(t, got.Answer, 1)
+	require.Len(t, got.Ns, 2)
+}
