@@ -10,7 +10,7 @@ import (
 )
 
 // node holds the entries of a name, and of the names that are always looked up with it, in one string: a cache of many
-// domains would otherwise consist of pointers and map slots. It is replaced and never changed, except for used.
+// domains would otherwise consist of pointers and map slots. It is replaced, never changed, except for slot and used.
 type node struct {
 	packed string      // the name, and then the entries, each with its length in front
 	slot   int32       // in the ring; the mutex of the shard guards it

@@ -95,7 +95,7 @@ func (s *shard) put(n *node) {
 	}
 }
 
-// remove removes a node; s.mu is held. The last one takes its place in the ring.
+// remove removes a node; s.mu is held. The last node takes its place in the ring.
 func (s *shard) remove(n *node) {
 	last := len(s.ring) - 1
 	s.swap(int(n.slot), last)

@@ -7,7 +7,7 @@ import (
 )
 
 // checkOtherTables tests the site's own tables: if Postfix cannot use one of them, mail waits too. A failure counts
-// only for root, because others may not be allowed to read the table. checkOwn and checkTables report the other tables.
+// only for root, because others may not be allowed to read the table. Other checks are for guards and policyd's maps.
 func (e *exam) checkOtherTables(ctx context.Context) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range e.tables(parameter, e.params[parameter]) {
