@@ -48,7 +48,6 @@ func lists[T any](
 	c *common, cmd *cobra.Command, what string, e admin.Endpoint[admin.Filter, T], f *admin.Filter,
 	text func(*screen, T),
 ) *cobra.Command {
-	cmd.Args = cobra.NoArgs
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if f.Limit < 1 || f.Limit > admin.MaxList {
 			return fmt.Errorf("--limit must be from 1 to %d", admin.MaxList)

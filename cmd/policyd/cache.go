@@ -96,7 +96,6 @@ func (s *screen) entries(entries []dnscache.Entry) {
 	}
 }
 
-// domain shows what is known about a domain.
 func (s *screen) domain(d status.Domain) {
 	s.label, s.width = queryLabel, 0
 	s.title(d.Domain)

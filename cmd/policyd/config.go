@@ -79,7 +79,6 @@ func newConfigShow(c *common) *cobra.Command {
 settings file that "policyd config check -" accepts.
 
 Exit status: 0, 2 the settings have a mistake.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := c.load(cmd)
 			if err != nil {

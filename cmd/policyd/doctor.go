@@ -27,7 +27,6 @@ failure.
 
 Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
-		Args:    cobra.NoArgs,
 		PreRunE: func(*cobra.Command, []string) error {
 			for i, h := range o.Egress {
 				name, ok := policy.ParseName(h)
@@ -53,7 +52,7 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		"test the connection to ports 25 and 26 of this `host`; may be repeated")
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
 		"configuration `directory` of Postfix (default: that of postconf)")
-	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
+	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	return cmd
 }

@@ -17,7 +17,6 @@ To change the key, rename the file of the present key and set fleet.previous_key
 file of fleet.key_file, and restart policyd, on one node after the other: a node signs with the new key and accepts
 both. A day after the last node, remove fleet.previous_key_file on every node and restart policyd again.`,
 		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return show(cmd, fleet.NewKey(), func(s *screen, key fleet.Key) { s.linef("%s", key.Text()) })
 		},

@@ -125,10 +125,14 @@ func help(cmd *cobra.Command, _ []string) {
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// group returns a command that only has others below it.
+// group returns a command that only has others below it. Those take no arguments unless they have Args: without this,
+// cobra would accept any.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs, RunE: showHelp,
+	}
+	for _, below := range commands {
+		below.Args = either(below.Args == nil, cobra.NoArgs, below.Args)
 	}
 	cmd.AddCommand(commands...)
 	return cmd

@@ -25,7 +25,6 @@ that does not answer defers mail.
 
 Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.`,
 		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config --remove",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if remove {
 				return showRemoval(c, cmd, o)

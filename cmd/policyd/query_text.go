@@ -13,7 +13,6 @@ import (
 // queryLabel is the left column of the screens of query and cache get.
 const queryLabel = "%-10s  "
 
-// explanation shows one next hop.
 func (s *screen) explanation(x lookup.Explanation) {
 	s.label = queryLabel
 	s.paragraph("", summary(x))

@@ -21,7 +21,6 @@ func newReport(c *common) *cobra.Command {
 		Long: `Ask the running daemon how many next hops it has seen, how mail to them is sent, or would be sent with
 mode = "enforce", and which of them would wait, and why. The daemon counts in every mode except "off".`,
 		Example: "  policyd report --since 24h",
-		Args:    cobra.NoArgs,
 		PreRunE: func(*cobra.Command, []string) error {
 			if since == "" {
 				return nil

@@ -32,7 +32,6 @@ drain_timeout plus one second.
 
 Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75 if a socket of systemd was removed
 and policyd.socket must be restarted.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// From the first moment on, neither SIGHUP nor a closed log may end the process.
 			hangup := make(chan os.Signal, 1)

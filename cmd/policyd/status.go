@@ -19,7 +19,6 @@ func newStatus(c *common) *cobra.Command {
 lookups, DNS queries and connections, the cache, MTA-STS policies, probes, the last reload, and warnings.
 
 Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage or settings.`,
-		Args: cobra.NoArgs,
 	}, admin.GetStatus, &struct{}{}, (*screen).status)
 }
 
@@ -33,7 +32,6 @@ they have a mistake, the daemon keeps the previous settings. The daemon reads th
 
 Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
 new settings have a mistake.`,
-		Args:   cobra.NoArgs,
 		PreRun: func(*cobra.Command, []string) { c.quiet = true }, // the daemon returns the mistakes
 	}, func(cmd *cobra.Command, socket string, _ []string) (status.Reload, error) {
 		r, err := admin.DoReload.Ask(cmd.Context(), socket, struct{}{})

@@ -12,7 +12,6 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// status shows the state of a daemon.
 func (s *screen) status(st status.Status) {
 	s.label = "%-13s"
 	s.linef("%s, mode %s, up %s, process %d", s.bold("policyd "+st.Version), text.Printable(st.Settings.Mode),

@@ -16,7 +16,6 @@ func newVersion(c *common) *cobra.Command {
 	return printsJSON(&cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
-		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return show(cmd, build{c.version, runtime.Version()}, func(s *screen, b build) {
 				s.linef("policyd %s\ngo: %s", b.Version, b.Go)

@@ -13,7 +13,6 @@ func is(name, value string) string {
 	return name + " = " + value
 }
 
-// checkVersion examines the version of Postfix.
 func (e *exam) checkVersion() {
 	switch what := "Postfix " + e.version; {
 	case !e.since(4, 0):
@@ -70,7 +69,6 @@ func (e *exam) checkTable(parameter string, t table, change string) {
 	}
 }
 
-// checkPolicyMaps examines smtp_tls_policy_maps.
 func (e *exam) checkPolicyMaps() {
 	wanted := e.correction(policyMaps)
 	list, at := e.checkTables(policyMaps, "tls-map-present", "tls-map-missing", wanted)

@@ -33,7 +33,6 @@ type table struct {
 // unknown reports whether the table is policyd's and has a map name that policyd does not serve.
 func (t table) unknown() bool { return t.ours && t.serves == "" }
 
-// tables returns the tables in the value of a parameter.
 func (p plan) tables(parameter, value string) []table {
 	var list []table
 	for _, text := range postfix.Tokens(value) {
