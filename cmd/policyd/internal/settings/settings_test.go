@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/fleet"
+	"github.com/policyd/policyd/internal/text"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -186,28 +187,53 @@ func TestPackagedFileIsShortAndSaysNothing(t *testing.T) {
 	require.Equal(t, "127.0.0.1:9526", l.Metrics.Listen)
 }
 
+// annotated returns the annotated file: every setting with its documentation and its default, all commented out.
+func annotated() string {
+	var b strings.Builder
+	comment := func(words string) {
+		var lines strings.Builder
+		text.Wrap(&lines, "# ", words)
+		b.WriteString(strings.ReplaceAll(lines.String(), "\n  ", "\n# "))
+	}
+	defaults := Default()
+	for _, t := range defaults.Tables() {
+		if t.Name != "" {
+			b.WriteString("\n[" + t.Name + "]\n")
+		}
+		comment(t.Doc)
+		for _, r := range t.Rows {
+			b.WriteString("\n")
+			comment(r.Doc)
+			comment("Takes: " + r.Type)
+			b.WriteString("#" + r.Key + " = " + r.Default() + "\n")
+		}
+	}
+	return b.String()
+}
+
 // The annotated file is generated: go test ./cmd/policyd/internal/settings -update.
 func TestAnnotatedFile(t *testing.T) {
+	sample := annotated()
 	const path = "../../../../docs/examples/policyd.toml"
 	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(Sample()), 0o644))
+		require.NoError(t, os.WriteFile(path, []byte(sample), 0o644))
 	}
 	golden, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, string(golden), Sample(), "docs/examples/policyd.toml differs from the table: run with -update")
+	require.Equal(t, string(golden), sample, "docs/examples/policyd.toml differs from the table: run with -update")
 
-	l, err := load(t, Sample())
+	l, err := load(t, sample)
 	require.NoError(t, err)
 	require.Equal(t, Default(), l.Settings)
 
 	// With every setting taken out of its comment it still says the same.
-	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(Sample(), "$1")
+	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(sample, "$1")
 	l = &Loaded{Path: path}
 	_, err = l.check([]byte(settings), nil)
 	require.NoError(t, err)
 	require.Equal(t, Default(), l.Settings)
-	require.NotRegexp(t, `(?m) $`, Sample(), "a space at the end of a line")
-	for line := range strings.Lines(Sample()) {
+	require.NotRegexp(t, `(?m) $`, sample, "a space at the end of a line")
+	for line := range strings.Lines(sample) {
 		require.LessOrEqual(t, len(strings.TrimRight(line, "\n")), 90, line)
 	}
 }
