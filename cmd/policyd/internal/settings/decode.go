@@ -2,93 +2,63 @@ package settings
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 
 	"github.com/policyd/policyd/internal/text"
 )
 
-// decode fills in the settings from a document, and Mistakes with every mistake in it. It decodes each header and each
-// key by itself, so that one mistake does not hide others. A setting with a mistake keeps its default.
+// decode fills in the settings from a document, and Mistakes with every mistake in it. A setting with a mistake keeps
+// its default.
 func (l *Loaded) decode(document string) {
-	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
-	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")
 	l.lines = map[string]int{}
 	rows := l.rows()
-	next := func(end int) int {
-		for end++; end < len(lines) && !begins.MatchString(lines[end]); {
-			end++ // a comment, or a value in several lines
-		}
-		return end
-	}
-	_, invalid := unmarshal("", lines)
-	// The line that begins the table of the next key, and its name. Keys below a broken header are not decoded.
-	header, table, broken := "", "", false
-	for first, end := 0, 0; first < len(lines); first = end {
-		end = next(first)
-		isHeader := strings.HasPrefix(strings.TrimSpace(lines[first]), "[")
-		if isHeader {
-			header, table, broken = "", "", false
+	table, broken := "", false // keys below a broken header are not read
+	for _, p := range pieces(document) {
+		if p.isHeader {
+			table, broken = "", false
 		}
 		if broken {
 			continue
 		}
-		add := func(line int, what string) {
-			l.Mistakes = append(l.Mistakes, Problem{l.Path, line, text.Visible(what)})
+		add := func(what string) {
+			l.Mistakes = append(l.Mistakes, Problem{l.Path, p.line, text.Visible(what)})
 		}
-		decoded, err := unmarshal(header, lines[first:end])
-		for err != nil && invalid == nil && end < len(lines) {
-			end = next(end) // a line of the value looks like a key
-			decoded, err = unmarshal(header, lines[first:end])
-		}
-		if err != nil {
-			row := 0 // that of header is 1
-			if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
-				row, _ = wrong.Position()
-			}
-			add(min(first+max(row-1, 1), end), notTOML(table, lines[first], err))
-			broken = isHeader
+		if p.err != nil {
+			add(notTOML(table, p.source, p.err))
+			broken = p.isHeader
 			continue
 		}
-		values := flat(decoded)
+		values := flat(p.decoded)
 		for _, key := range slices.Sorted(maps.Keys(values)) {
 			var wrong []string
 			row := slices.IndexFunc(rows, func(r Row) bool { return r.path == key })
 			switch before := l.lines[key]; {
-			case before > 0 && isHeader:
-				add(first+1, fmt.Sprintf("[%s] is already open in line %d: put the key there", key, before))
+			case before > 0 && p.isHeader:
+				add(fmt.Sprintf("[%s] is already open in line %d: put the key there", key, before))
 			case before > 0 && row >= 0:
-				add(first+1, fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
+				add(fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
 			case row >= 0:
 				wrong = rows[row].set(values[key])
 			default:
 				wrong = l.unknown(key, values[key])
 			}
 			for _, what := range wrong {
-				add(first+1, what)
-				broken = isHeader
+				add(what)
+				broken = p.isHeader
 			}
 			top, _, _ := strings.Cut(key, ".")
 			for _, name := range []string{key, top} {
-				l.lines[name] = cmp.Or(l.lines[name], first+1)
+				l.lines[name] = cmp.Or(l.lines[name], p.line)
 			}
-			if isHeader {
-				header, table = lines[first], key
+			if p.isHeader {
+				table = key
 			}
 		}
 	}
-}
-
-func unmarshal(header string, lines []string) (decoded map[string]any, err error) {
-	err = toml.Unmarshal([]byte(header+"\n"+strings.Join(lines, "\n")), &decoded)
-	return decoded, err
 }
 
 // notTOML returns the text for a mistake in the syntax of a header, or of a key of a table.

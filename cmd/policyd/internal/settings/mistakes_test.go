@@ -30,6 +30,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown key that resembles none", "xyzzy = 1", 1, []string{"unknown key xyzzy: write one of mode, overrides"}},
 		{"unknown key in a table that resembles none", "[dns]\nxyzzy = 1", 2, []string{"unknown key dns.xyzzy: write one of dns.servers, dns.trust_ad"}},
 		{"unknown table that resembles none", "[xyzzy]\nlisten = []", 1, []string{"unknown table [xyzzy]: write one of [server], [dns], "}},
+		{"a text with a line that looks like a header, below an unknown table", "[xyzzy]\nx = \"\"\"\n[log]\nlevel = 1\n\"\"\"", 1, []string{"unknown table [xyzzy]"}},
 		{"key of several tables", "listen = []", 1, []string{"write it under [server] or under [http] or under [metrics]"}},
 		{"key in upper case in an inline table", "server = {Listen = []}", 1, []string{"unknown key server.Listen: did you mean server.listen?"}},
 		{"unfinished header", "[server", 1, []string{"this is not TOML"}},
