@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
@@ -63,15 +61,6 @@ func (o *listener) listen(ctx context.Context) (l net.Listener, err error) {
 	o.now.Store(&opening{Listener: l})
 	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
 	return l, nil
-}
-
-// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.
-func (o *listener) serve(ctx context.Context, l net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
-	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	group.Go(func() error { return o.handle(ctx, l) })
-	group.Go(func() error { return o.watch(ctx) })
-	return group.Wait()
 }
 
 // addressOf returns the address of a listener as the settings have it.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/unixsock"
 )
@@ -17,6 +20,15 @@ const lookAtSockets = 5 * time.Second
 // ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
 // can make it again: exit with the status for which policyd.service restarts policyd.socket.
 var ErrLostSocket = errors.New("clients can no longer reach the socket")
+
+// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.
+func (o *listener) serve(ctx context.Context, l net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	group.Go(func() error { return o.handle(ctx, l) })
+	group.Go(func() error { return o.watch(ctx) })
+	return group.Wait()
+}
 
 // trouble returns why clients cannot connect, or nil while they can.
 func (o *listener) trouble() error {

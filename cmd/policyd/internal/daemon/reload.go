@@ -26,20 +26,6 @@ func (d *Daemon) hangups(ctx context.Context) error {
 	}
 }
 
-// load reads the settings, and adds the warnings that depend on this process.
-func (o *Options) load() (*settings.Loaded, error) {
-	l, err := settings.Load(o.ConfigPath)
-	if err != nil {
-		return nil, err
-	}
-	var passed []string
-	for _, p := range o.Passed {
-		passed = append(passed, addressOf(p))
-	}
-	l.Warnings = append(l.Warnings, l.UnusedListen(passed)...)
-	return l, nil
-}
-
 // Reload reads settings and overrides again and applies all of them or none: after an error the previous settings
 // remain in effect. Listeners, connections and the cache are kept in any case.
 func (d *Daemon) Reload() (status.Reload, error) {

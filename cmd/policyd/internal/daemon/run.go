@@ -11,10 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// afterDrain is how long the end of everything else may take: a file system that does not answer must not keep the
-// process.
-const afterDrain = 900 * time.Millisecond
-
 // Run opens all listeners, serves until ctx ends, and then answers the lookups that have begun. It returns nil after
 // that, within drain_timeout plus one second, and an error if the daemon cannot start, if something breaks, or
 // ErrLostSocket. A Daemon runs once.
@@ -46,15 +42,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-life.Done():
 	}
 	err := context.Cause(life)
-	limit, cancel := context.WithTimeout(context.Background(), d.loaded.Load().DrainTimeout()+afterDrain)
-	defer cancel()
-	if !Await(limit, func() {
-		d.drain()
-		end()
-		_ = group.Wait() // err has the first error
-	}) {
-		d.log.Warn("stopping without waiting for a part that does not end", "err", limit.Err())
-	}
+	d.stop(end, group)
 	return cmp.Or(err, d.lostSocket())
 }
 
