@@ -107,6 +107,13 @@ func TestManualAndHelpAreASCII(t *testing.T) {
 	}
 }
 
+// Without Args, cobra would accept any arguments and ignore them.
+func TestEveryCommandLimitsItsArguments(t *testing.T) {
+	for _, cmd := range withBelow(newRoot()) {
+		require.NotNil(t, cmd.Args, cmd.CommandPath())
+	}
+}
+
 func TestManualHasEveryCommand(t *testing.T) {
 	var b strings.Builder
 	for _, cmd := range newRoot().Commands() {

@@ -34,7 +34,8 @@ func Areas() []Area {
 			{"daemon-running", OK, "The daemon answers at its admin socket."},
 			{"daemon-warning", Warning, "The daemon reports this warning, see policyd status."},
 			{"daemon-silent", Untested, "The daemon does not answer, so its listeners and probe results are unknown."},
-			{"settings-invalid", Error, "policyd does not start with invalid settings; a running daemon keeps the previous ones."},
+			{"settings-invalid", Error,
+				"policyd does not start with invalid settings; a running daemon keeps the previous ones."},
 			{"settings-warning", Warning, "The setting is valid and may still be a mistake."},
 		}},
 		{"DNS", []Code{
