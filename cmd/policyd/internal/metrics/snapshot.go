@@ -1,11 +1,14 @@
 package metrics
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 // Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is
@@ -42,7 +45,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		one(st.Resolver.Validating))
 
 	// A part that is switched off has no status, and its metrics are zero.
-	probes, sts := orZero(st.Probes), orZero(st.MTASTS)
+	probes, sts := cmp.Or(st.Probes, &probe.Stats{}), cmp.Or(st.MTASTS, &stsstore.Stats{})
 	by(ch, "probes_total", "Probes of the port of implicit TLS by result.", "result", probes.Results,
 		"open", "refused", "timeout", "plaintext", "tls-handshake", "certificate-name", "certificate-chain",
 		"certificate-expired", "certificate-rules", "refused-by-postfix", "tlsa-mismatch", "not-judged", "banner",
@@ -104,14 +107,6 @@ func kind(name string) prometheus.ValueType {
 		return prometheus.CounterValue
 	}
 	return prometheus.GaugeValue
-}
-
-// orZero returns what p points to, or the zero value.
-func orZero[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
 }
 
 func one(yes bool) int {
