@@ -34,17 +34,17 @@ type RouteAnswer struct {
 }
 
 // Questions returns the handler for mail servers other than Postfix, which has only the two endpoints of AddQuestions.
-// It closes a connection after one answer, so that idle clients do not keep others waiting. A request does not end with
-// its connection: Exim closes the connection for writing after its question, and net/http then cancels the request, as
-// if the client had left. Each evaluation ends by itself.
+// It closes a connection after one answer, so that idle clients do not keep others waiting. A request ends with ctx, so
+// that what is still open when policyd stops is answered, and not with its connection: Exim closes the connection for
+// writing after its question, and net/http then cancels the request, as if the client had left.
 func Questions(
-	deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
+	ctx context.Context, deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
 ) http.Handler {
 	s := NewServer(MaxQuestions, log)
 	s.AddQuestions(deliver, explain)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
-		s.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
+		s.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

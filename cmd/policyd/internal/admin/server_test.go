@@ -383,7 +383,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		return d.explain(ctx, nexthop)
 	}
 	s := d.server()
-	questions := admin.Questions(d.lookup, d.explain, slog.New(slog.DiscardHandler))
+	questions := admin.Questions(t.Context(), d.lookup, d.explain, slog.New(slog.DiscardHandler))
 	for _, c := range []struct {
 		path string
 		code int
@@ -419,4 +419,25 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		require.Equal(t, code, w.Code, "the listener for mail servers shows and changes nothing else: %s", request)
 		require.Equal(t, "close", w.Header().Get("Connection"), request)
 	}
+}
+
+// Mail servers that wait when policyd stops get an answer, and no closed connection.
+func TestQuestionsEndWithTheListener(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended error
+	deliver := func(ctx context.Context, _ string) lookup.Explanation {
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Second):
+		}
+		ended = ctx.Err()
+		return lookup.Explanation{}
+	}
+	w := httptest.NewRecorder()
+	questions := admin.Questions(ctx, deliver, nil, slog.New(slog.DiscardHandler))
+	questions.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/policy?domain=example.com", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	require.ErrorIs(t, ended, context.Canceled)
 }

@@ -94,18 +94,23 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	for _, o := range all {
 		o.postfix, o.handle = true, func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
 	}
-	serve := func(setting, address string, connections int, h http.Handler) {
+	serve := func(setting, address string, connections int, handler func(context.Context) http.Handler) {
 		if strings.TrimPrefix(address, "unix:") != "" {
 			all = append(all, &listener{setting: setting, address: address,
 				handle: func(ctx context.Context, l net.Listener) error {
-					return httpd.Run(ctx, l, h, connections, d.log)
+					return httpd.Run(ctx, l, handler(ctx), connections, d.log)
 				}})
 		}
 	}
-	ready := func() error { return d.readiness(ctx) }
-	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, d.api())
-	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, metrics.Handler(d.metrics, ready, d.log))
-	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log))
+	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, func(context.Context) http.Handler {
+		return d.api()
+	})
+	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, func(context.Context) http.Handler {
+		return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
+	})
+	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, func(ctx context.Context) http.Handler {
+		return admin.Questions(ctx, d.deliver, d.explain, d.log)
+	})
 	for i, o := range all {
 		o.log, o.interval = d.log, d.interval
 		o.now.Store(&opening{})
