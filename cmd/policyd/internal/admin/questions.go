@@ -38,7 +38,8 @@ type RouteAnswer struct {
 // that what is still open when policyd stops is answered, and not with its connection: Exim closes the connection for
 // writing after its question, and net/http then cancels the request, as if the client had left.
 func Questions(
-	ctx context.Context, deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
+	ctx context.Context, deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation,
+	log *slog.Logger,
 ) http.Handler {
 	s := NewServer(MaxQuestions, log)
 	s.AddQuestions(deliver, explain)
