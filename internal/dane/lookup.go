@@ -49,8 +49,8 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) Result {
 			if same || r.State == Unknown || r.State == Usable || r.State == Unusable {
 				return r
 			}
-			// The other family may be signed, or be an alias of another name. An attacker who can make one of two
-			// lookups fail must not be able to turn DANE off, so a secure answer outweighs an insecure one.
+			// The answer for the other family may be signed, or lead to another name. An attacker who can block one of
+			// the two lookups must not be able to turn DANE off, so a secure answer outweighs an insecure one.
 			left := max(secondFamily-time.Since(arrived), 0)
 			if q.Signed && call.Question.Type == dns.TypeA { // AAAA was asked for after A
 				left += dns.HeadStart
