@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 )
 
 func newQuery(c *common) *cobra.Command {
@@ -61,9 +61,9 @@ func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
 	if err != nil {
 		return err
 	}
-	found := make([]lookup.Explanation, len(args))
+	found := make([]explain.Result, len(args))
 	concurrently(len(args), func(i int) { found[i] = e.explain(cmd.Context(), args[i]) })
-	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) { return found[i], nil },
+	return showEach(cmd, len(args), func(i int) (explain.Result, error) { return found[i], nil },
 		(*screen).explanation)
 }
 
@@ -73,7 +73,7 @@ func (c *common) queryLive(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
+	return showEach(cmd, len(args), func(i int) (explain.Result, error) {
 		x, err := admin.Explain.Ask(cmd.Context(), socket, admin.Nexthop{Nexthop: args[i]})
 		if err != nil {
 			err = &exit{exitNoAnswer, err} // 1 would say that no policy applies

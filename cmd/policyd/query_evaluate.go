@@ -14,8 +14,8 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/gather"
-	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
@@ -27,8 +27,8 @@ import (
 
 // evaluator looks up next hops as the daemon does, with its own resolver and cache.
 type evaluator struct {
-	sources  lookup.Sources
-	settings lookup.Settings
+	engine   gather.Engine
+	options  policy.Options
 	prober   *probe.Prober // nil if nothing is probed
 	progress io.Writer     // shows the steps that take more than a second
 }
@@ -44,14 +44,14 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	cache, site := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch}), postfix.New(l.Site(quiet))
 	prober := probe.New(l.Probe(cache, site, quiet))
 	e := &evaluator{
-		sources: lookup.Sources{Engine: gather.Engine{
+		engine: gather.Engine{
 			Resolver: cache, STS: stsstore.New(l.Store(cache, quiet)), Site: site, Verdict: prober.Verdict,
 			Recall: func(domain string) promises.Memory { return remembered(cmd.Context(), l.Admin.Socket, domain) },
-		}},
-		settings: l.Lookup(), prober: either(noProbe, nil, prober),
+		},
+		options: l.Lookup().Policy, prober: either(noProbe, nil, prober),
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
 	}
-	if e.settings.Policy.Mode == policy.ModeOff {
+	if e.options.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
 	}
 	servers.SelfTest(cmd.Context())
@@ -64,10 +64,10 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 
 // explain looks up one next hop. If probes of its hosts matter, it probes them and looks the next hop up again with the
 // results, because a lookup itself never waits for a probe.
-func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
+func (e *evaluator) explain(ctx context.Context, key string) explain.Result {
 	defer e.begin("looking up " + text.Printable(key)).Stop()
-	x := lookup.Explain(ctx, e.sources, key, e.settings)
-	hosts := slices.DeleteFunc(slices.Clone(x.MX), func(h lookup.MXHost) bool { return h.Probe == "" })
+	x := explain.Nexthop(ctx, &e.engine, key, e.options)
+	hosts := slices.DeleteFunc(slices.Clone(x.MX), func(h explain.MXHost) bool { return h.Probe == "" })
 	if len(hosts) == 0 || e.prober == nil {
 		return x
 	}
@@ -75,7 +75,7 @@ func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation 
 		defer e.begin("probing " + text.Printable(hosts[i].Host)).Stop()
 		_ = e.prober.Probe(ctx, hosts[i].Host) // it keeps the verdict, which may be a failure
 	})
-	return lookup.Explain(ctx, e.sources, key, e.settings)
+	return explain.Nexthop(ctx, &e.engine, key, e.options)
 }
 
 // concurrently calls f with 0 to n-1, at most eight at a time.

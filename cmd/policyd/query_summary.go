@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
@@ -12,7 +12,7 @@ import (
 
 // summary returns one sentence about what happens to mail for a next hop, and in report mode another one about what
 // would happen.
-func summary(x lookup.Explanation) string {
+func summary(x explain.Result) string {
 	mail := "Mail to " + text.Printable(x.Nexthop) + " "
 	proven := x.DNSSEC == dns.Secure.String() || x.DNSSEC == dns.Insecure.String()
 	switch {

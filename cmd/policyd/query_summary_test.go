@@ -5,25 +5,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/socketmap"
 )
 
 func TestSummaryOfADomainWithoutHosts(t *testing.T) {
 	t.Parallel()
 	none := socketmap.NotFound()
-	nxdomain := lookup.Explanation{
-		PolicyAnswer: lookup.PolicyAnswer{Nexthop: "example.com", DNSSEC: "secure", Source: "none", TLSPolicy: none, WouldTLSPolicy: none},
-		Transport:    none,
+	nxdomain := explain.Result{
+		Policy:    explain.Policy{Nexthop: "example.com", DNSSEC: "secure", Source: "none", TLSPolicy: none, WouldTLSPolicy: none},
+		Transport: none,
 	}
 	require.Equal(t, "Mail to example.com is returned to the sender: the domain does not exist, or accepts no mail.", summary(nxdomain))
-	for name, change := range map[string]func(x *lookup.Explanation){
-		"the MX lookup was not made":       func(x *lookup.Explanation) { x.DNSSEC = "indeterminate" },
-		"the answer is bogus":              func(x *lookup.Explanation) { x.DNSSEC = "bogus" },
-		"an implicit MX host":              func(x *lookup.Explanation) { x.MX = []lookup.MXHost{{Host: "example.com"}} },
-		"one host instead of the MX hosts": func(x *lookup.Explanation) { x.Nexthop = "[example.com]" },
-		"an override":                      func(x *lookup.Explanation) { x.Source = "override" },
-		"an error": func(x *lookup.Explanation) {
+	for name, change := range map[string]func(x *explain.Result){
+		"the MX lookup was not made":       func(x *explain.Result) { x.DNSSEC = "indeterminate" },
+		"the answer is bogus":              func(x *explain.Result) { x.DNSSEC = "bogus" },
+		"an implicit MX host":              func(x *explain.Result) { x.MX = []explain.MXHost{{Host: "example.com"}} },
+		"one host instead of the MX hosts": func(x *explain.Result) { x.Nexthop = "[example.com]" },
+		"an override":                      func(x *explain.Result) { x.Source = "override" },
+		"an error": func(x *explain.Result) {
 			x.TLSPolicy.Status, x.WouldTLSPolicy.Status = socketmap.StatusTemp, socketmap.StatusTemp
 		},
 	} {
@@ -54,9 +54,9 @@ func TestSummary(t *testing.T) {
 		{socketmap.Temp("MX lookup failed"), none, "none", "waits: MX lookup failed."},
 		{socketmap.Temp("bad \x1b[31m"), none, "none", "waits: bad ?[31m."},
 	} {
-		x := lookup.Explanation{
-			PolicyAnswer: lookup.PolicyAnswer{Nexthop: "example.com", TLSPolicy: c.tls, WouldTLSPolicy: c.tls, Source: c.source},
-			Transport:    c.transport,
+		x := explain.Result{
+			Policy:    explain.Policy{Nexthop: "example.com", TLSPolicy: c.tls, WouldTLSPolicy: c.tls, Source: c.source},
+			Transport: c.transport,
 		}
 		require.Equal(t, "Mail to example.com "+c.want, summary(x))
 		x.TLSPolicy, x.Transport, x.WouldTransport = none, none, c.transport

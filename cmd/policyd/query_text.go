@@ -6,14 +6,14 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/text"
 )
 
 // queryLabel is the left column of the screens of query and cache get.
 const queryLabel = "%-10s  "
 
-func (s *screen) explanation(x lookup.Explanation) {
+func (s *screen) explanation(x explain.Result) {
 	s.label = queryLabel
 	s.paragraph("", summary(x))
 	rrset := ""

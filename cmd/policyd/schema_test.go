@@ -23,7 +23,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	checkreport "github.com/policyd/policyd/internal/check/report"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 )
@@ -32,7 +32,7 @@ import (
 // internal/check.
 func schemas() map[string]reflect.Type {
 	return map[string]reflect.Type{
-		"query":                 reflect.TypeFor[lookup.Explanation](),
+		"query":                 reflect.TypeFor[explain.Result](),
 		"status":                reflect.TypeFor[status.Status](),
 		"report":                reflect.TypeFor[report.Report](),
 		"cache-list":            reflect.TypeFor[admin.CacheList](),
@@ -181,7 +181,7 @@ func TestQueryAndCheckShareShapes(t *testing.T) {
 			compare(where+"[]", query.Items, check.Items)
 		}
 	}
-	query := schemaOf(t, reflect.TypeFor[lookup.Explanation](), "query")
+	query := schemaOf(t, reflect.TypeFor[explain.Result](), "query")
 	check := schemaOf(t, reflect.TypeFor[checkreport.Report](), "check")
 	require.Contains(t, check.Properties["mx"].Items.Properties, "prefix")
 	compare("", query, check)

@@ -15,6 +15,9 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
+// Budget is how long mail waits for a decision. Callers set it as the deadline of the context.
+const Budget = 10 * time.Second
+
 // The time of a decision is shared so that no question takes the time of the others, in whatever order and however fast
 // the answers come. The MX RRset, without which nothing is known, gets mxPart of mxOf parts of it. Each other question
 // gets timeout: time for one retry by the stub. If the MX question took longer than that, our own resolver is slow, and

@@ -15,7 +15,7 @@ type counter struct {
 
 // counterOf returns the counter of an answer. There are as many as the fixed sets of values in Kind make.
 func (s *Service) counterOf(c *call, a *answered) *counter {
-	kind := Kind{Map: c.m, Status: inMode(c.set.Policy.Mode, a.reply).Status.String(), Cached: a.cached}
+	kind := Kind{Map: c.m, Status: c.set.Policy.Mode.Reply(a.reply).Status.String(), Cached: a.cached}
 	if d := &a.decision; a.next.Name != "" {
 		kind.Source, kind.Class, kind.Reason = string(d.Source()), d.Class(), string(d.Reason)
 		kind.Unsigned = d.Unsigned

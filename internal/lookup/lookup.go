@@ -31,9 +31,6 @@ type Settings struct {
 	Log    LogMode
 }
 
-// budget is the longest that a TLS-policy lookup takes.
-const budget = 10 * time.Second
-
 // Sources are where a Service gets its facts, and what it reports to. No function may block. Those after Version may be
 // nil.
 type Sources struct {
@@ -71,13 +68,13 @@ type Service struct {
 	log     *slog.Logger
 	changes changes
 	relayed oncelog.Limiter // of the warning about relay hosts that cannot be looked up
+	panics  atomic.Uint64
 	background
 
-	mu       sync.Mutex // guards what follows, except panics
+	mu       sync.Mutex // guards what follows
 	kinds    map[Kind]*counter
 	unknown  map[string]UnknownMap
 	unknowns uint64 // requests for unknown maps
-	panics   atomic.Uint64
 }
 
 // New returns a Service that answers from src under set. Run looks up the routes that are not in the cache.
@@ -114,15 +111,7 @@ func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) soc
 	if a.counter.observe != nil {
 		a.counter.observe(time.Since(s.began) - c.came)
 	}
-	return inMode(c.set.Policy.Mode, a.reply)
-}
-
-// inMode returns what Postfix gets in a mode instead of a reply.
-func inMode(m policy.Mode, reply socketmap.Reply) socketmap.Reply {
-	if m == policy.ModeReport || m == policy.ModeOff {
-		return socketmap.NotFound()
-	}
-	return reply
+	return c.set.Policy.Mode.Reply(a.reply)
 }
 
 // call is a lookup in one of the maps.
@@ -133,6 +122,21 @@ type call struct {
 	set  *inForce
 	came time.Duration // when the request came, after Service.began
 	warm bool          // by Warm, which is neither recorded nor remembered
+}
+
+// nexthop returns the next hop that the key names. It returns false if the answer is NOTFOUND whatever the facts are.
+func (c *call) nexthop() (next policy.Nexthop, ok bool) {
+	o := &c.set.Policy
+	switch {
+	case o.Mode == policy.ModeOff:
+		return next, false
+	case c.m == transport:
+		next.Port = policy.SMTPPort
+		next.Name, ok = policy.ParseName(c.key)
+		return next, ok && o.Port26 != policy.PortOff
+	default:
+		return policy.ParseNexthop(c.key, o.Port)
+	}
 }
 
 // answered is the answer to a call. The fields that are read when the answer is given again come first, so that they
@@ -184,17 +188,15 @@ func (s *Service) guarded(c *call) (a *answered) {
 // decide finds the answer from what is known where that is enough. Otherwise it waits: for a TLS policy within the
 // budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
 func (s *Service) decide(c *call) *answered {
-	a, routed, decider := &answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
-	next, ok := policy.Nexthop{Port: policy.SMTPPort}, false
-	if routed {
-		next.Name, ok = policy.ParseName(c.key)
-		decider, ok = policy.Route, ok && c.set.Policy.Port26 != policy.PortOff
-	} else {
-		next, ok = policy.ParseNexthop(c.key, c.set.Policy.Port)
-	}
-	if !ok || c.set.Policy.Mode == policy.ModeOff {
+	a := &answered{reply: socketmap.NotFound()}
+	next, ok := c.nexthop()
+	if !ok {
 		a.cached = true
 		return a
+	}
+	routed, decider := c.m == transport, policy.Decide
+	if routed {
+		decider = policy.Route
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
@@ -208,7 +210,7 @@ func (s *Service) decide(c *call) *answered {
 			return a
 		}
 	default:
-		ctx, cancel := context.WithTimeout(c.ctx, budget)
+		ctx, cancel := context.WithTimeout(c.ctx, gather.Budget)
 		defer cancel()
 		d, _ = s.sources.Decide(ctx, decider, facts, c.set.Policy, dns.Effort{}) // a failure is a fact
 	}

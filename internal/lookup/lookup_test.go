@@ -87,13 +87,6 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 	})
 }
 
-// receives is a site that receives every domain.
-type receives struct{ gather.Elsewhere }
-
-func (receives) Own(_ context.Context, domain string, _ dns.Effort) (own bool, why string, err error) {
-	return true, "exclude_domains has " + domain, nil
-}
-
 // from are the sources of a service that receives nothing.
 func from(r dns.Resolver) lookup.Sources {
 	return lookup.Sources{
@@ -394,48 +387,4 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 	}
 	require.Less(t, strings.Count(log.String(), "\n"), 2000)
 	require.NotContains(t, log.String(), "jane.doe", "never a local part")
-}
-
-func TestExplain(t *testing.T) {
-	t.Parallel()
-	e := lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", settings())
-	secure, route := socketmap.OK("secure match=smtps-mx.example.com servername=hostname"), socketmap.OK("smtps26:example.com:26")
-	require.Equal(t, lookup.Explanation{
-		PolicyAnswer: lookup.PolicyAnswer{
-			Nexthop: "example.com", DNSSEC: "secure", TLSPolicy: secure, WouldTLSPolicy: secure, Source: "prefix",
-			Why: []string{"every MX host carries a prefix", "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"},
-		},
-		Domain:          "example.com",
-		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
-		TLSPolicyTLSRPT: secure, Transport: route, WouldTransport: route,
-		WhyTransport: []string{"every MX host is an smtps- host (port26.mode = \"always\": no probe is needed)"},
-	}, e)
-	require.Equal(t, 0, e.Exit())
-
-	reporting := settings()
-	reporting.Policy.Mode = policy.ModeReport
-	e = lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", reporting)
-	require.Equal(t, socketmap.StatusNotFound, e.TLSPolicy.Status)
-	require.Equal(t, socketmap.StatusNotFound, e.Transport.Status)
-	require.Equal(t, "secure match=smtps-mx.example.com servername=hostname", e.WouldTLSPolicy.Text)
-	require.Equal(t, "smtps26:example.com:26", e.WouldTransport.Text)
-
-	probing, excluded := settings(), from(everywhere(0, nil))
-	probing.Policy.Port26, excluded.Site = policy.PortProbe, receives{}
-	e = lookup.Explain(t.Context(), excluded, "example.com", probing)
-	require.Equal(t, []string{
-		"not every MX host of the best preference is an smtps- host with port 26 open: smtps-mx.example.com is unknown",
-		"this site receives the domain: exclude_domains has example.com",
-	}, e.WhyTransport, "such a host is never probed")
-
-	bogus := resolverFunc(func(_ context.Context, q dns.Question) (*dns.RRset, error) {
-		return nil, &dns.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
-	})
-	e = lookup.Explain(t.Context(), from(bogus), "example.com", settings())
-	require.Equal(t, "bogus", e.DNSSEC)
-	require.Equal(t, 3, e.Exit())
-
-	e = lookup.Explain(t.Context(), from(bogus), "user@[192.0.2.1]", settings())
-	require.Equal(t, socketmap.StatusNotFound, e.TLSPolicy.Status)
-	require.Equal(t, 1, e.Exit())
 }

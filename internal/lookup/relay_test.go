@@ -15,7 +15,6 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/testkit"
-	"github.com/policyd/policyd/socketmap"
 )
 
 // relays is a site that relays to one host; "broken" is an error.
@@ -68,16 +67,6 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 		require.Contains(t, log.String(), "level=WARN")
 		require.Contains(t, log.String(), "relay.corp.example")
 	}
-
-	src := from(servfail)
-	src.Site = relays{host: "relay.corp.example"}
-	e := lookup.Explain(t.Context(), src, "[relay.corp.example]", set)
-	require.Equal(t, socketmap.StatusNotFound, e.TLSPolicy.Status)
-	require.Contains(t, strings.Join(e.Why, "\n"), "relay host in Postfix's own configuration")
-
-	src.Site = relays{host: "smtps-relay.corp.example"}
-	e = lookup.Explain(t.Context(), src, "[smtps-relay.corp.example]", set)
-	require.NotEqual(t, socketmap.StatusNotFound, e.TLSPolicy.Status, "a prefix is a promise, even of a host that Postfix's configuration names")
 }
 
 func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {

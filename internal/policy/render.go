@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Reply returns what Postfix gets for a decision of Decide or Route. tlsrpt adds what Postfix 3.10 and later read about
-// an MTA-STS policy.
+// Reply returns what Postfix gets with ModeEnforce for a decision of Decide or Route. tlsrpt adds what Postfix 3.10 and
+// later read about an MTA-STS policy.
 func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 	switch {
 	case d.Verdict == None:
@@ -30,6 +30,14 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 		reply += reportText(d.TLS.STS)
 	}
 	return socketmap.OK(reply)
+}
+
+// Reply returns what Postfix gets in a mode for a reply that was decided.
+func (m Mode) Reply(decided socketmap.Reply) socketmap.Reply {
+	if m == ModeReport || m == ModeOff {
+		return socketmap.NotFound()
+	}
+	return decided
 }
 
 // text renders a policy, postconf(5), smtp_tls_policy_maps. "secure" is never "match=hostname": Postfix may see another

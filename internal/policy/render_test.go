@@ -9,7 +9,18 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/prefix"
+	"github.com/policyd/policyd/socketmap"
 )
+
+// Nothing is enforced in report mode, or while policyd is off.
+func TestReplyOfAMode(t *testing.T) {
+	t.Parallel()
+	for _, decided := range []socketmap.Reply{socketmap.OK("dane-only"), socketmap.NotFound(), socketmap.Temp("no answer in time")} {
+		require.Equal(t, decided, policy.ModeEnforce.Reply(decided))
+		require.Equal(t, socketmap.NotFound(), policy.ModeReport.Reply(decided))
+		require.Equal(t, socketmap.NotFound(), policy.ModeOff.Reply(decided))
+	}
+}
 
 var domain = policy.Nexthop{Name: "example.com", Port: 25}
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 )
 
 // Endpoint is a method and a path of the API. Q is the type of a request, and A that of its answer. Server answers what
@@ -31,7 +31,7 @@ const (
 	DoReload   Endpoint[struct{}, status.Reload]      = "POST /v1/reload"
 	GetLevel   Endpoint[struct{}, Level]              = "GET /v1/log-level"
 	SetLevel   Endpoint[Level, Level]                 = "PUT /v1/log-level"
-	Explain    Endpoint[Nexthop, lookup.Explanation]  = "GET /v1/query"
+	Explain    Endpoint[Nexthop, explain.Result]      = "GET /v1/query"
 )
 
 // The bounds on a request.

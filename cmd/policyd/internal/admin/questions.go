@@ -5,14 +5,14 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // The endpoints for mail servers other than Postfix.
 const (
-	GetPolicy Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
-	GetRoute  Endpoint[Question, RouteAnswer]         = "GET /v1/route"
+	GetPolicy Endpoint[Question, explain.Policy] = "GET /v1/policy"
+	GetRoute  Endpoint[Question, RouteAnswer]    = "GET /v1/route"
 )
 
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
@@ -38,11 +38,11 @@ type RouteAnswer struct {
 // that what is still open when policyd stops is answered, and not with its connection: Exim closes the connection for
 // writing after its question, and net/http then cancels the request, as if the client had left.
 func Questions(
-	ctx context.Context, deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation,
+	ctx context.Context, deliver, query func(ctx context.Context, nexthop string) explain.Result,
 	log *slog.Logger,
 ) http.Handler {
 	s := NewServer(MaxQuestions, log)
-	s.AddQuestions(deliver, explain)
+	s.AddQuestions(deliver, query)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		s.ServeHTTP(w, r.WithContext(ctx))
@@ -50,13 +50,13 @@ func Questions(
 }
 
 // AddQuestions adds the two questions of mail servers. A question about a policy calls deliver, because it counts as a
-// lookup for mail to the next hop; one about a route calls explain, which only evaluates the next hop.
-func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation) {
-	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) lookup.PolicyAnswer {
-		return deliver(ctx, q.Domain).PolicyAnswer
+// lookup for mail to the next hop; one about a route calls query, which only evaluates the next hop.
+func (s *Server) AddQuestions(deliver, query func(ctx context.Context, nexthop string) explain.Result) {
+	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) explain.Policy {
+		return deliver(ctx, q.Domain).Policy
 	})
 	Evaluate(s, GetRoute, func(ctx context.Context, q Question) RouteAnswer {
-		x := explain(ctx, q.Domain)
+		x := query(ctx, q.Domain)
 		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
 	})
 }

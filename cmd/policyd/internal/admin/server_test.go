@@ -26,7 +26,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -39,12 +39,12 @@ type fake struct {
 	reload          func() (status.Reload, *admin.RefusedError)
 	flush           func(admin.FlushRequest) admin.Flushed
 	level           slog.LevelVar
-	lookup, explain func(ctx context.Context, nexthop string) lookup.Explanation
+	lookup, explain func(ctx context.Context, nexthop string) explain.Result
 }
 
 func newFake() *fake {
-	explained := func(_ context.Context, nexthop string) lookup.Explanation {
-		return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
+	explained := func(_ context.Context, nexthop string) explain.Result {
+		return explain.Result{Policy: explain.Policy{Nexthop: nexthop}, MX: []explain.MXHost{}}
 	}
 	return &fake{
 		status: func() status.Status { return status.Status{Version: "v1"} },
@@ -73,7 +73,7 @@ func (f *fake) server() *admin.Server {
 		_ = f.level.UnmarshalText([]byte(q.Level)) // checked
 		return q
 	})
-	admin.Evaluate(s, admin.Explain, func(ctx context.Context, q admin.Nexthop) lookup.Explanation { return f.explain(ctx, q.Nexthop) })
+	admin.Evaluate(s, admin.Explain, func(ctx context.Context, q admin.Nexthop) explain.Result { return f.explain(ctx, q.Nexthop) })
 	s.AddQuestions(f.lookup, f.explain)
 	return s
 }
@@ -287,10 +287,10 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 	t.Parallel()
 	d := newFake()
 	begun := make(chan struct{})
-	d.explain = func(ctx context.Context, _ string) lookup.Explanation {
+	d.explain = func(ctx context.Context, _ string) explain.Result {
 		close(begun)
 		<-ctx.Done()
-		return lookup.Explanation{}
+		return explain.Result{}
 	}
 	path, stop := start(t, d)
 	answered := make(chan struct{})
@@ -307,10 +307,10 @@ func TestExplanationsAreBounded(t *testing.T) {
 	t.Parallel()
 	d := newFake()
 	begun := make(chan struct{})
-	d.explain = func(ctx context.Context, _ string) lookup.Explanation {
+	d.explain = func(ctx context.Context, _ string) explain.Result {
 		begun <- struct{}{}
 		<-ctx.Done()
-		return lookup.Explanation{}
+		return explain.Result{}
 	}
 	h := d.server()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -368,9 +368,9 @@ func FuzzHandler(f *testing.F) {
 
 func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	d := newFake()
-	d.explain = func(_ context.Context, nexthop string) lookup.Explanation {
-		return lookup.Explanation{
-			PolicyAnswer: lookup.PolicyAnswer{
+	d.explain = func(_ context.Context, nexthop string) explain.Result {
+		return explain.Result{
+			Policy: explain.Policy{
 				Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"},
 				TLSPolicy: socketmap.NotFound(), WouldTLSPolicy: socketmap.OK("dane-only"),
 			},
@@ -378,7 +378,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 			Transport:    socketmap.Reply{Status: socketmap.StatusNotFound}, WouldTransport: socketmap.Reply{Status: socketmap.StatusOK, Text: "smtps26:" + nexthop + ":26"},
 		}
 	}
-	d.lookup = func(ctx context.Context, nexthop string) lookup.Explanation {
+	d.lookup = func(ctx context.Context, nexthop string) explain.Result {
 		require.NoError(t, ctx.Err())
 		return d.explain(ctx, nexthop)
 	}
@@ -426,14 +426,14 @@ func TestQuestionsEndWithTheListener(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	var ended error
-	deliver := func(ctx context.Context, _ string) lookup.Explanation {
+	deliver := func(ctx context.Context, _ string) explain.Result {
 		cancel()
 		select {
 		case <-ctx.Done():
 		case <-time.After(10 * time.Second):
 		}
 		ended = ctx.Err()
-		return lookup.Explanation{}
+		return explain.Result{}
 	}
 	w := httptest.NewRecorder()
 	questions := admin.Questions(ctx, deliver, nil, slog.New(slog.DiscardHandler))

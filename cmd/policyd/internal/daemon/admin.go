@@ -16,7 +16,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/prefix"
 )
@@ -35,7 +35,7 @@ func (d *Daemon) api() *admin.Server {
 	admin.Handle(s, admin.GetPromise, d.getPromise)
 	admin.Answer(s, admin.ForgetPromise, d.forgetPromise)
 	admin.Evaluate(s, admin.Warm, d.warm)
-	admin.Evaluate(s, admin.Explain, func(ctx context.Context, n admin.Nexthop) lookup.Explanation {
+	admin.Evaluate(s, admin.Explain, func(ctx context.Context, n admin.Nexthop) explain.Result {
 		return d.explain(ctx, n.Nexthop)
 	})
 	admin.Handle(s, admin.DoReload, func(context.Context, struct{}) (status.Reload, *admin.RefusedError) {
@@ -51,8 +51,8 @@ func (d *Daemon) api() *admin.Server {
 
 // explain evaluates a next hop with what the daemon knows. Of an e-mail address it evaluates the domain, so that no
 // local part is shown.
-func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
-	return lookup.Explain(ctx, d.sources, admin.DomainOf(nexthop), d.loaded.Load().Lookup())
+func (d *Daemon) explain(ctx context.Context, nexthop string) explain.Result {
+	return explain.Nexthop(ctx, &d.engine, admin.DomainOf(nexthop), d.loaded.Load().Lookup().Policy)
 }
 
 func (d *Daemon) setLevel(wanted admin.Level) admin.Level {

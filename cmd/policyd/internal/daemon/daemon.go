@@ -61,7 +61,7 @@ type Daemon struct {
 	promises *promises.Store
 	fleet    *fleet.Fleet // nil where fleet.url is empty
 	second   *stub.Stub   // nil where dns.second_opinion is empty
-	sources  lookup.Sources
+	engine   gather.Engine
 	service  *lookup.Service
 	server   *socketmap.Server
 	metrics  *metrics.Metrics // nil where metrics.listen is empty
@@ -105,18 +105,18 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
-	d.sources = lookup.Sources{
-		Engine: gather.Engine{
-			Resolver: d.cache, STS: d.store, Site: d.site, Verdict: d.prober.Verdict,
-			Validates: d.stub.Validates, Recall: d.promises.Recall,
-		},
-		Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,
+	d.engine = gather.Engine{
+		Resolver: d.cache, STS: d.store, Site: d.site, Verdict: d.prober.Verdict,
+		Validates: d.stub.Validates, Recall: d.promises.Recall,
+	}
+	sources := lookup.Sources{
+		Engine: d.engine, Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,
 		Version: func() uint64 { return d.cache.Version() + d.store.Version() }, // each of the two only grows
 	}
 	if d.metrics != nil {
-		d.sources.Observe = d.metrics.Lookup
+		sources.Observe = d.metrics.Lookup
 	}
-	d.service = lookup.New(d.sources, loaded.Lookup(), d.log)
+	d.service = lookup.New(sources, loaded.Lookup(), d.log)
 	d.server = &socketmap.Server{Handler: d.service, Logger: d.log}
 	d.server.SetLimits(loaded.Limits(d.maxConnections))
 	return d, nil

@@ -20,7 +20,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
-	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -260,9 +260,9 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	l := operated(t, "http.listen = \"127.0.0.1:0\"\nlog.lookups = \"all\"\n").start()
 	code, text := l.getFrom("http", "/v1/policy?domain=jane.doe%40signed.example")
 	require.Equal(t, http.StatusOK, code)
-	var p lookup.PolicyAnswer
+	var p explain.Policy
 	require.NoError(t, json.Unmarshal([]byte(text), &p))
-	require.Equal(t, lookup.PolicyAnswer{
+	require.Equal(t, explain.Policy{
 		Nexthop: "signed.example", DNSSEC: "secure", Source: "prefix", Why: p.Why,
 		TLSPolicy:      socketmap.Reply{Status: socketmap.StatusOK, Text: strings.TrimPrefix(signedPolicy, "OK ")},
 		WouldTLSPolicy: socketmap.Reply{Status: socketmap.StatusOK, Text: strings.TrimPrefix(signedPolicy, "OK ")},

@@ -1,4 +1,7 @@
-package lookup
+// Package explain shows what policyd answers for a next hop, and why: for `policyd query` and the admin API. The next
+// hop is evaluated as in a lookup, but without the consequences of one: nothing is logged, counted or recorded, no host
+// becomes due for a probe, and no promise is remembered.
+package explain
 
 import (
 	"context"
@@ -6,12 +9,13 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// PolicyAnswer is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
-type PolicyAnswer struct {
+// Policy is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
+type Policy struct {
 	Nexthop   string          `json:"nexthop"` // as it is looked up, or the text that was asked for where it is none
 	DNSSEC    string          `json:"dnssec"`  // secure, insecure, bogus or indeterminate: the last two are failures
 	TLSPolicy socketmap.Reply `json:"tls_policy"`
@@ -22,9 +26,9 @@ type PolicyAnswer struct {
 	Why            []string        `json:"why"`      // the reasons for WouldTLSPolicy
 }
 
-// Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
-type Explanation struct {
-	PolicyAnswer
+// Result is what `policyd query` shows of one next hop. Its JSON form is stable.
+type Result struct {
+	Policy
 	MX              []MXHost          `json:"mx"`
 	MTASTS          *report.STSPolicy `json:"mta_sts"`           // null where MTA-STS is switched off or does not apply
 	TLSPolicyTLSRPT socketmap.Reply   `json:"tls_policy_tlsrpt"` // what tls-policy-tlsrpt answers
@@ -36,7 +40,7 @@ type Explanation struct {
 	Domain string `json:"domain"`
 }
 
-// MXHost is one MX host in an Explanation.
+// MXHost is one MX host in a Result.
 type MXHost struct {
 	Host       string `json:"host"`
 	Preference uint16 `json:"preference"`
@@ -53,8 +57,8 @@ type MXHost struct {
 }
 
 // Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be looked up.
-func (e Explanation) Exit() int {
-	switch e.TLSPolicy.Status {
+func (r Result) Exit() int {
+	switch r.TLSPolicy.Status {
 	case socketmap.StatusOK:
 		return 0
 	case socketmap.StatusNotFound:
@@ -64,35 +68,37 @@ func (e Explanation) Exit() int {
 	}
 }
 
-// Explain evaluates a next hop, the key of a tls-policy lookup, without the haste of one, and shows what was found.
-func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
-	ctx, cancel := context.WithTimeout(ctx, budget)
+// Nexthop evaluates a next hop, the key of a tls-policy lookup, and shows what was found. It waits for what is not
+// cached: for the policy and the route together at most as long as a TLS-policy lookup. A failed lookup is part of the
+// Result.
+func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Options) Result {
+	ctx, cancel := context.WithTimeout(ctx, gather.Budget)
 	defer cancel()
 	facts, shown := &policy.Facts{}, key
 	decision := policy.Decision{Verdict: policy.None, Why: []string{"not a next hop that policyd answers for: give a " +
 		"domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"}}
 	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
-	next, ok := policy.ParseNexthop(key, s.Policy.Port)
+	next, ok := policy.ParseNexthop(key, o.Port)
 	if ok { // a failure is a fact
 		facts, shown = policy.NewFacts(next), next.String()
-		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
-		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
+		decision, _ = engine.Decide(ctx, policy.Survey, facts, o, dns.Effort{})
+		route, _ = engine.Decide(ctx, policy.Route, facts, o, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {
 			// Its hosts are not probed, so Route has found another reason first, which seems to pass by itself.
-			if own, why, _ := src.Site.Own(ctx, next.Name, dns.Effort{}); own {
+			if own, why, _ := engine.Site.Own(ctx, next.Name, dns.Effort{}); own {
 				route.Why = append(route.Why, "this site receives the domain: "+why)
 			}
 		}
 	}
-	mode, tls, transport := s.Policy.Mode, decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
-	return Explanation{
-		PolicyAnswer: PolicyAnswer{
-			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: inMode(mode, tls), WouldTLSPolicy: tls,
+	tls, transport := decision.Reply(o, false), route.Reply(o, false)
+	return Result{
+		Policy: Policy{
+			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: o.Mode.Reply(tls), WouldTLSPolicy: tls,
 			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: decision.Why,
 		},
-		Domain: next.Name, MX: hosts(facts, s.Policy), MTASTS: sts(facts, s.Policy),
-		TLSPolicyTLSRPT: inMode(mode, decision.Reply(s.Policy, true)),
-		Transport:       inMode(mode, transport), WouldTransport: transport, WhyTransport: route.Why,
+		Domain: next.Name, MX: hosts(facts, o), MTASTS: sts(facts, o),
+		TLSPolicyTLSRPT: o.Mode.Reply(decision.Reply(o, true)),
+		Transport:       o.Mode.Reply(transport), WouldTransport: transport, WhyTransport: route.Why,
 	}
 }
 
