@@ -7,17 +7,14 @@ import (
 	"slices"
 	"time"
 
-	miekg "github.com/miekg/dns"
-
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // ask asks one server after the other until the lookup must end: after a timeout or a network error the next try, which
 // is at the same server if there is only one, and after a failure that a server reports the next server. It returns
 // what a server reported, which is worth more than a timeout.
-func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, now *state, until time.Time) (
-	*dns.RRset, error,
-) {
+func (s *Stub) ask(ctx context.Context, q dnsmsg.Query, now *state, until time.Time) (*dns.RRset, error) {
 	servers := now.candidates()
 	epoch, reason := s.epoch(now), "no time left"
 	var failed *dns.Error
@@ -35,14 +32,14 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 		if bogus && !now.validates(server) {
 			continue // it would return an insecure answer
 		}
-		answer, took, err := s.query(ctx, now, server, asked, at, timeout)
+		answer, took, err := s.query(ctx, now, server, q, at, timeout)
 		at = at.Add(took)
 		if now.options.Observe != nil {
 			now.options.Observe(q.Type, rcodeLabel(answer, err), took)
 		}
 		if err == nil {
 			trusted := now.Result == Validating // only servers that passed are asked then
-			rrset, ttl, wrong := interpret(answer, q, asked.Name, trusted)
+			rrset, ttl, wrong := answer.RRset(q, trusted)
 			if wrong == nil {
 				now.health.succeeded()
 				rrset.Expires, rrset.Epoch = at.Add(ttl), epoch.Answers
@@ -50,10 +47,10 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 			}
 			failed, _ = errors.AsType[*dns.Error](wrong)
 			reason = server.String() + ": " + failed.Reason
-			bogus = bogus || answer.Rcode == miekg.RcodeServerFailure && now.validates(server)
+			bogus = bogus || answer.Rcode() == dnsmsg.ServerFailure && now.validates(server)
 		} else if failed == nil {
 			reason = server.String() + ": " + networkReason(err)
-			failed = &dns.Error{Question: q, Reason: reason, Err: err}
+			failed = &dns.Error{Question: q.Question(), Reason: reason, Err: err}
 		}
 		if len(servers) == 1 && !timedOut(err) {
 			break
@@ -61,10 +58,10 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	}
 	// Otherwise the caller left before a server could answer.
 	if ctx.Err() == nil || at.Sub(began) >= now.options.Timeout {
-		now.health.failed(q, began, reason)
+		now.health.failed(q.Question(), began, reason)
 	}
 	if failed == nil {
-		failed = &dns.Error{Question: q, Reason: reason, Err: cmp.Or(ctx.Err(), context.DeadlineExceeded)}
+		failed = &dns.Error{Question: q.Question(), Reason: reason, Err: cmp.Or(ctx.Err(), context.DeadlineExceeded)}
 	}
 	failed.Epoch = epoch
 	return nil, failed
@@ -96,9 +93,9 @@ func (st *state) validates(server *server) bool {
 }
 
 // query sends a query once and notes whether the server answers, and after how long.
-func (s *Stub) query(ctx context.Context, now *state, server *server, q miekg.Question, sent time.Time,
+func (s *Stub) query(ctx context.Context, now *state, server *server, q dnsmsg.Query, sent time.Time,
 	timeout time.Duration,
-) (answer *miekg.Msg, took time.Duration, err error) {
+) (answer *dnsmsg.Answer, took time.Duration, err error) {
 	answer, err = s.exchange(server, ctx, q, sent.Add(timeout))
 	took = time.Since(sent)
 	if err != nil && ctx.Err() != nil {
@@ -114,15 +111,15 @@ func (s *Stub) query(ctx context.Context, now *state, server *server, q miekg.Qu
 }
 
 // send sends a query of our own once.
-func (s *Stub) send(ctx context.Context, now *state, server *server, q miekg.Question) (*miekg.Msg, error) {
+func (s *Stub) send(ctx context.Context, now *state, server *server, q dnsmsg.Query) (*dnsmsg.Answer, error) {
 	return s.exchange(server, ctx, q, time.Now().Add(now.options.Timeout))
 }
 
 // rcodeLabel is the Rcode of Options.Observe.
-func rcodeLabel(answer *miekg.Msg, err error) string {
+func rcodeLabel(answer *dnsmsg.Answer, err error) string {
 	switch {
 	case err == nil:
-		return rcodeText(answer.Rcode)
+		return answer.Rcode().String()
 	case timedOut(err):
 		return "timeout"
 	}
@@ -134,17 +131,10 @@ func rcodeLabel(answer *miekg.Msg, err error) string {
 // display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
-	name, _ := dns.OnWire(q.Name)
-	answer, err := s.send(ctx, now, now.candidates()[0], inet(name, q.Type))
+	query, _ := dnsmsg.NewQuery(q)
+	answer, err := s.send(ctx, now, now.candidates()[0], query)
 	if err != nil {
 		return time.Time{}, false
 	}
-	for _, rr := range answer.Answer {
-		if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(q.Type) {
-			if expires := time.Unix(int64(signature.Expiration), 0); end.IsZero() || expires.Before(end) {
-				end = expires
-			}
-		}
-	}
-	return end, !end.IsZero()
+	return answer.SignatureExpires(q.Type)
 }

@@ -10,11 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	miekg "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // failing looks up a name and requires that this fails.
@@ -67,7 +67,7 @@ func TestNothingButSERVFAILIsAnOutage(t *testing.T) {
 	for name, cached := range map[string]bool{"to everything": false, "except from its cache": true} {
 		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 			require.Equal(t, Validating, s.waitFor(t, 0), name)
-			w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." || !cached } })
+			w.set(func() { w.fails = func(q dnsmsg.Query) bool { return q.Name != "." || !cached } })
 			since := time.Now()
 			s.failing(t, mxOf("a.example"))
 			s.failing(t, mxOf("b.example"))
@@ -92,7 +92,7 @@ func TestAnAnswerEndsAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
-		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Qtype == miekg.TypeMX } })
+		w.set(func() { w.fails = func(q dnsmsg.Query) bool { return q.Type == dns.TypeMX } })
 		for _, name := range []string{"a.example", "b.example", "c.example"} {
 			s.failing(t, mxOf(name))
 		}
@@ -111,7 +111,7 @@ func TestBogusDomainsAreNoOutage(t *testing.T) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
 		asked := 0
 		w.set(func() {
-			w.fails = func(q miekg.Question) bool {
+			w.fails = func(q dnsmsg.Query) bool {
 				if q.Name == "." {
 					asked++
 				}
@@ -199,7 +199,7 @@ func TestOtherServersEndAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
-		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." } })
+		w.set(func() { w.fails = func(q dnsmsg.Query) bool { return q.Name != "." } })
 		for _, name := range []string{"a.example", "b.example", "c.example"} {
 			s.failing(t, mxOf(name))
 		}
@@ -248,14 +248,14 @@ func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
 // its first success every name is asked for again.
 func TestFailuresOfAnOutageEndWithTheFirstSuccess(t *testing.T) {
 	t.Parallel()
-	for name, sound := range map[string]func(q miekg.Question) bool{
-		"everything fails":         func(miekg.Question) bool { return false },
-		"our own question is kept": func(q miekg.Question) bool { return q.Name == "." },
+	for name, sound := range map[string]func(q dnsmsg.Query) bool{
+		"everything fails":         func(dnsmsg.Query) bool { return false },
+		"our own question is kept": func(q dnsmsg.Query) bool { return q.Name == "." },
 	} {
 		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 			require.Equal(t, Validating, s.waitFor(t, 0), name)
 			c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
-			w.set(func() { w.fails = func(q miekg.Question) bool { return !sound(q) } })
+			w.set(func() { w.fails = func(q dnsmsg.Query) bool { return !sound(q) } })
 			names := []string{"a.example", "b.example", "c.example", "d.example"}
 			for range 20 * 60 {
 				for _, name := range names {
@@ -281,7 +281,7 @@ func TestASuccessAfterAQuietOutageEndsTheBackOff(t *testing.T) {
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
 		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
-		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." } })
+		w.set(func() { w.fails = func(q dnsmsg.Query) bool { return q.Name != "." } })
 		for range 20 * 60 {
 			_, err := c.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
 			require.Error(t, err)
@@ -304,10 +304,10 @@ func TestABadDomainKeepsItsBackOff(t *testing.T) {
 		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 			require.Equal(t, Validating, s.waitFor(t, 0), name)
 			c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
-			bad := func(q miekg.Question) bool { return q.Name == "bad.example." }
+			bad := func(q dnsmsg.Query) bool { return q.Name == "bad.example." }
 			w.set(func() {
 				w.fails = bad
-				w.slow = func(q miekg.Question) time.Duration {
+				w.slow = func(q dnsmsg.Query) time.Duration {
 					if bad(q) {
 						return slow
 					}
@@ -368,7 +368,7 @@ func TestASilentNameDelaysNoOther(t *testing.T) {
 			}
 			require.Equal(t, Validating, s.waitFor(t, 0))
 			w.set(func() {
-				w.slow = func(q miekg.Question) time.Duration {
+				w.slow = func(q dnsmsg.Query) time.Duration {
 					if strings.HasPrefix(q.Name, "silent") {
 						return time.Hour
 					}

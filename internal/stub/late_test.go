@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	miekg "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 	"github.com/policyd/policyd/internal/testkit"
 )
 
@@ -32,7 +32,7 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 			_, err := s.Lookup(t.Context(), mxOf(name), dns.Effort{})
 			require.NoError(t, err)
 		}
-		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
+		w.set(func() { w.slow = func(dnsmsg.Query) time.Duration { return 2 * time.Second } })
 		time.Sleep(time.Minute)
 		require.NotContains(t, log.String(), late, "nothing was looked up")
 		lookup("a.example")
@@ -50,14 +50,14 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 		time.Sleep(watchInterval + 3*time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), again), "without a lookup")
 
-		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
+		w.set(func() { w.slow = func(dnsmsg.Query) time.Duration { return 2 * time.Second } })
 		lookup("c.example")
 		time.Sleep(time.Minute)
 		require.Equal(t, 2, strings.Count(log.String(), late))
 		w.set(func() { w.slow = nil })
 		time.Sleep(time.Minute)
 		for range 20 { // it comes and goes
-			w.set(func() { w.slow = func(miekg.Question) time.Duration { return time.Second } })
+			w.set(func() { w.slow = func(dnsmsg.Query) time.Duration { return time.Second } })
 			lookup("c.example")
 			time.Sleep(5 * time.Second)
 			w.set(func() { w.slow = nil })
@@ -74,7 +74,7 @@ func TestASlowDomainIsNoLateServer(t *testing.T) {
 		log := s.logged(t, "127.0.0.1")
 		require.Equal(t, Validating, s.waitFor(t, 0))
 		w.set(func() {
-			w.slow = func(q miekg.Question) time.Duration {
+			w.slow = func(q dnsmsg.Query) time.Duration {
 				if q.Name == "." {
 					return 900 * time.Millisecond
 				}

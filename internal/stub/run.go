@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	miekg "github.com/miekg/dns"
-
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // The self-test is repeated with back-off until every server has passed, and then every ten minutes.
@@ -90,8 +89,9 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 			sound.Store(true)
 			for _, q := range questions {
 				all.Go(func() {
-					answer, err := s.send(ctx, now, server, inet(miekg.Fqdn(q.Name), q.Type))
-					if err == nil && useful(answer) {
+					query, _ := dnsmsg.NewQuery(q)
+					answer, err := s.send(ctx, now, server, query)
+					if err == nil && answer.Useful() {
 						now.health.succeeded()
 					}
 				})
@@ -106,8 +106,8 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 
 // watchServer asks one server a question of our own, and reports whether the answer is useful.
 func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool {
-	name, _ := dns.OnWire(now.options.SelfTestNames[0])
-	answer, took, err := s.query(ctx, now, server, inet(name, dns.TypeNS), time.Now(), now.options.Timeout)
+	query, _ := dnsmsg.NewQuery(dns.Question{Name: now.options.SelfTestNames[0], Type: dns.TypeNS})
+	answer, took, err := s.query(ctx, now, server, query, time.Now(), now.options.Timeout)
 	log := now.options.Logger.With("server", server.String())
 	switch {
 	case ctx.Err() != nil:
@@ -123,7 +123,7 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool
 	case server.logs(""):
 		log.Info("a DNS server answers in time again")
 	}
-	return err == nil && useful(answer)
+	return err == nil && answer.Useful()
 }
 
 // logs reports whether to log a problem that the server has now, or with "" that it answers in time again. Only one

@@ -14,15 +14,16 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // exchanger answers in place of the servers.
 type exchanger interface {
-	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
+	exchange(ctx context.Context, s Server, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error)
 }
 
-func exchangeOf(w exchanger) func(*server, context.Context, miekg.Question, time.Time) (*miekg.Msg, error) {
-	return func(s *server, ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func exchangeOf(w exchanger) func(*server, context.Context, dnsmsg.Query, time.Time) (*dnsmsg.Answer, error) {
+	return func(s *server, ctx context.Context, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 		return w.exchange(ctx, s.Server, q, until)
 	}
 }
@@ -36,18 +37,18 @@ type fakeWire struct {
 	log   []string        // of all other questions: when, server, timeout
 	dead  map[string]bool
 	weak  bool
-	fails func(q miekg.Question) bool // with SERVFAIL; nil: none does
-	slow  func(q miekg.Question) time.Duration
+	fails func(q dnsmsg.Query) bool // with SERVFAIL; nil: none does
+	slow  func(q dnsmsg.Query) time.Duration
 }
 
-func (w *fakeWire) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (w *fakeWire) exchange(ctx context.Context, s Server, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	w.mu.Lock()
 	switch {
-	case q.Qtype == miekg.TypeNS && q.Name == ".":
+	case q.Type == dns.TypeNS && q.Name == ".":
 		w.times = append(w.times, time.Since(w.began))
-	case q.Qclass == miekg.ClassINET && q.Qtype != miekg.TypeNS && q.Name != "." && q.Name != "com.":
+	case q.Class == dnsmsg.ClassINET && q.Type != dns.TypeNS && q.Name != "." && q.Name != "com.":
 		w.log = append(w.log, fmt.Sprint(time.Since(w.began), " ", s.Addr.Addr(), " ", time.Until(until)))
 	}
 	dead, weak := w.dead[s.Addr.Addr().String()], w.weak
@@ -71,13 +72,13 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, q miekg.Question, unt
 	m := response(q)
 	if fails {
 		m.Rcode = miekg.RcodeServerFailure
-		return m, nil
+		return answerOf(q, m)
 	}
-	m.AuthenticatedData = q.Qclass == miekg.ClassINET && !weak
-	if q.Qtype == miekg.TypeMX {
+	m.AuthenticatedData = q.Class == dnsmsg.ClassINET && !weak
+	if q.Type == dns.TypeMX {
 		m.Answer = []miekg.RR{&miekg.MX{Hdr: miekg.RR_Header{Name: q.Name, Rrtype: miekg.TypeMX, Class: miekg.ClassINET, Ttl: 300}, Preference: 10, Mx: "mx.example."}}
 	}
-	return m, nil
+	return answerOf(q, m)
 }
 
 func (w *fakeWire) set(f func()) {
@@ -327,7 +328,7 @@ func TestSelfTestOfASlowResolver(t *testing.T) {
 // lateWire answers after a while.
 type lateWire time.Duration
 
-func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (w lateWire) exchange(ctx context.Context, _ Server, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	select {
@@ -336,8 +337,8 @@ func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question, unti
 		return nil, ctx.Err()
 	}
 	m := response(q)
-	m.AuthenticatedData = q.Qclass == miekg.ClassINET
-	return m, nil
+	m.AuthenticatedData = q.Class == dnsmsg.ClassINET
+	return answerOf(q, m)
 }
 
 // slowWire answers for MX when it is released.
@@ -347,10 +348,10 @@ type slowWire struct {
 	asked   int
 }
 
-func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (w *slowWire) exchange(ctx context.Context, _ Server, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	if q.Qtype == miekg.TypeMX {
+	if q.Type == dns.TypeMX {
 		w.asked++
 		select {
 		case <-w.release:
@@ -362,10 +363,20 @@ func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question, unt
 		}
 	}
 	m := response(q)
-	m.AuthenticatedData = q.Qclass == miekg.ClassINET
-	return m, nil
+	m.AuthenticatedData = q.Class == dnsmsg.ClassINET
+	return answerOf(q, m)
 }
 
-func response(q miekg.Question) *miekg.Msg {
-	return &miekg.Msg{MsgHdr: miekg.MsgHdr{Response: true}, Question: []miekg.Question{q}}
+func response(q dnsmsg.Query) *miekg.Msg {
+	asked := miekg.Question{Name: q.Name, Qtype: uint16(q.Type), Qclass: q.Class}
+	return &miekg.Msg{MsgHdr: miekg.MsgHdr{Response: true}, Question: []miekg.Question{asked}}
+}
+
+// answerOf returns the answer that a message to a query is.
+func answerOf(q dnsmsg.Query, m *miekg.Msg) (*dnsmsg.Answer, error) {
+	octets, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	return dnsmsg.Read(octets, m.Id, q)
 }

@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	miekg "github.com/miekg/dns"
-
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // Result is the result of the self-test of all servers.
@@ -127,9 +126,9 @@ func (s *Stub) testServer(ctx context.Context, st *state, server *server) Outcom
 	if signed.Result == Unknown {
 		return signed
 	}
-	version := miekg.Question{Name: "version.bind.", Qtype: miekg.TypeTXT, Qclass: miekg.ClassCHAOS}
+	version := dnsmsg.Query{Name: "version.bind.", Type: dns.TypeTXT, Class: dnsmsg.ClassCHAOS}
 	for range 2 { // a server may drop the question, and so may a network
-		if m, err := s.send(ctx, st, server, version); err == nil && m.AuthenticatedData {
+		if m, err := s.send(ctx, st, server, version); err == nil && m.AuthenticatedData() {
 			return Outcome{EchoesAD,
 				server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
 		} else if err == nil {
@@ -150,22 +149,21 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server *server) Outcom
 	answered, unsure, reason := false, false, ""
 names:
 	for _, name := range st.options.SelfTestNames {
-		fqdn, _ := dns.OnWire(name)
 		for _, t := range []dns.Type{dns.TypeNS, dns.TypeA, dns.TypeA} {
-			m, err := s.send(ctx, st, server, inet(fqdn, t))
+			q, _ := dnsmsg.NewQuery(dns.Question{Name: name, Type: t})
+			m, err := s.send(ctx, st, server, q)
 			switch {
 			case err != nil:
 				unsure, reason = true, server.String()+": "+networkReason(err)
-			case !useful(m):
-				ede, _, _ := extended(m)
-				unsure = unsure || t == dns.TypeA || m.Rcode == miekg.RcodeServerFailure
-				reason = server.String() + ": " + rcodeText(m.Rcode) + ede + " for " + t.String() + " " + fqdn
-			case m.AuthenticatedData:
+			case !m.Useful():
+				unsure = unsure || t == dns.TypeA || m.Rcode() == dnsmsg.ServerFailure
+				reason = server.String() + ": " + m.Failure() + " for " + t.String() + " " + q.Name
+			case m.AuthenticatedData():
 				continue
 			case t == dns.TypeNS:
 				answered = true
 			default:
-				return Outcome{NotValidating, server.String() + " does not set the AD bit for A " + fqdn +
+				return Outcome{NotValidating, server.String() + " does not set the AD bit for A " + q.Name +
 					": it loses it in its cache, or does not validate"}
 			}
 			continue names

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // Only sockets to loopback are used again: a query to any other address has a port of its own (RFC 5452 section 9.2).
@@ -158,14 +159,15 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 				c.deliver(message(query))
 				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
-			q := inet("example.com.", dns.TypeMX)
-			octets, err := pack(make([]byte, miekg.MinMsgSize), q)
+			q := queryFor("example.com.", dns.TypeTXT)
+			octets, err := q.Pack(make([]byte, dnsmsg.MaxQuery))
 			require.NoError(t, err)
 			answer, err := c.ask(t.Context(), q, octets)
 			<-sent
 			require.NoError(t, err)
-			require.Equal(t, "example.com.", answer.Question[0].Name)
-			require.Equal(t, miekg.TypeMX, answer.Question[0].Qtype)
+			r, _, err := answer.RRset(q, false)
+			require.NoError(t, err)
+			require.Equal(t, []string{"text"}, r.TXT())
 			require.Empty(t, c.waiting, "the ID is free again")
 		})
 	}
@@ -197,7 +199,7 @@ func TestAQueryThatTimesOutWithItsStreamHasTimedOut(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() {
-				_, err := s.overStream(ctx, inet("example.com.", dns.TypeMX), time.Now().Add(time.Hour))
+				_, err := s.overStream(ctx, queryFor("example.com.", dns.TypeMX), time.Now().Add(time.Hour))
 				done <- err
 			}()
 			synctest.Wait()
@@ -310,13 +312,13 @@ func TestEachQueryHasItsOwnTime(t *testing.T) {
 		"UDP": func(conn net.Conn, _ *stream, until time.Time) error {
 			c := &socket{Conn: conn}
 			_ = c.SetDeadline(until)
-			_, err := c.ask(inet("example.com.", dns.TypeMX), until)
+			_, err := c.ask(queryFor("example.com.", dns.TypeMX), until)
 			return err
 		},
 		"a stream": func(_ net.Conn, c *stream, until time.Time) error {
 			ctx, cancel := context.WithDeadline(context.Background(), until)
 			defer cancel()
-			_, err := c.ask(ctx, inet("example.com.", dns.TypeMX), make([]byte, 100))
+			_, err := c.ask(ctx, queryFor("example.com.", dns.TypeMX), make([]byte, 100))
 			return err
 		},
 	} {
@@ -348,6 +350,10 @@ func TestEachQueryHasItsOwnTime(t *testing.T) {
 			require.Empty(t, shared.waiting)
 		})
 	}
+}
+
+func queryFor(fqdn string, t dns.Type) dnsmsg.Query {
+	return dnsmsg.Query{Name: fqdn, Type: t, Class: dnsmsg.ClassINET}
 }
 
 // replyTo returns an answer with the ID of a query and a record of the question, nil if it cannot be packed.

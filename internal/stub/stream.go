@@ -14,6 +14,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 const (
@@ -52,18 +54,18 @@ type stream struct {
 // pending is a query that waits for its answer; the mutex of the stream guards it. It keeps its ID until then: a late
 // answer to an earlier query that had the ID may come first.
 type pending struct {
-	question miekg.Question
+	question dnsmsg.Query
 	id       uint16
 	before   int64 // messages that had arrived when it was sent
-	answer   *miekg.Msg
-	err      error         // errStray while only messages have come that do not answer it
+	answer   *dnsmsg.Answer
+	err      error         // dnsmsg.ErrStray while only messages have come that do not answer it
 	done     chan struct{} // closed when it has ended, with answer or err
 }
 
 // overStream sends a query over a stream. If the stream is lost, which does not count as a failure of the server, the
 // query is sent again until its time is over, but only a few times over streams that have answered nothing.
-func (s *server) overStream(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
-	query, err := pack(make([]byte, miekg.MinMsgSize), q)
+func (s *server) overStream(ctx context.Context, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
+	query, err := q.Pack(make([]byte, dnsmsg.MaxQuery))
 	if err != nil {
 		return nil, err
 	}
@@ -113,13 +115,6 @@ func (s *server) close() {
 	s.closed, s.idle, s.streams = true, nil, nil
 }
 
-// close closes all connections.
-func (st *state) close() {
-	for _, s := range st.servers {
-		s.close()
-	}
-}
-
 func newStream() *stream { return &stream{ready: make(chan struct{}), waiting: map[uint16]*pending{}} }
 
 // run opens the stream and reads from it until it is closed.
@@ -156,7 +151,7 @@ func (c *stream) run(s *server) {
 }
 
 // ask sends a query and waits for its answer. The error is errLost if the stream was closed before the answer came.
-func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miekg.Msg, error) {
+func (c *stream) ask(ctx context.Context, q dnsmsg.Query, query []byte) (*dnsmsg.Answer, error) {
 	p := &pending{question: q, done: make(chan struct{})}
 	c.add(p)
 	for ready := c.ready; ; {
@@ -217,7 +212,7 @@ func (c *stream) deliver(octets []byte) {
 	if p == nil {
 		return
 	}
-	if p.answer, p.err = reply(octets, p.id, p.question); errors.Is(p.err, errStray) {
+	if p.answer, p.err = dnsmsg.Read(octets, p.id, p.question); errors.Is(p.err, dnsmsg.ErrStray) {
 		return
 	}
 	delete(c.waiting, p.id)

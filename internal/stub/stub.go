@@ -16,9 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	miekg "github.com/miekg/dns"
-
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
 // Options say which servers a Stub asks and when it trusts them.
@@ -43,7 +42,7 @@ type Options struct {
 // Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the
 // server validates, and the answer has the AD bit.
 type Stub struct {
-	exchange func(*server, context.Context, miekg.Question, time.Time) (*miekg.Msg, error)
+	exchange func(*server, context.Context, dnsmsg.Query, time.Time) (*dnsmsg.Answer, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
 	mu       sync.Mutex    // guards the replacing of now, and doubted
 	doubted  time.Time     // when Doubt last had an effect
@@ -141,6 +140,13 @@ func (s *Stub) replace(next state) {
 	s.now.Swap(&next).end()
 }
 
+// close closes all connections.
+func (st *state) close() {
+	for _, s := range st.servers {
+		s.close()
+	}
+}
+
 // Epoch returns the epoch that a lookup which begins now would have.
 func (s *Stub) Epoch() dns.Epoch { return s.epoch(s.now.Load()) }
 
@@ -160,11 +166,11 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	fail := func(reason string) (*dns.RRset, error) {
 		return nil, &dns.Error{Question: q, Reason: reason, Epoch: s.epoch(now), Err: ctx.Err()}
 	}
-	fqdn, ok := dns.OnWire(q.Name)
+	query, ok := dnsmsg.NewQuery(q)
 	if !ok {
 		return fail("not a domain name")
 	}
-	q.Name = dns.TrimRoot(fqdn)
+	q = query.Question()
 	const wholeLookup = 4
 	until := time.Now().Add(wholeLookup * now.options.Timeout)
 	if now.Result == Unknown {
@@ -177,7 +183,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 			}
 		}
 	}
-	return s.ask(ctx, q, inet(fqdn, q.Type), now, until)
+	return s.ask(ctx, query, now, until)
 }
 
 // replaced waits until another state is in force, and returns false if ctx ends before.

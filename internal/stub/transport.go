@@ -13,8 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	miekg "github.com/miekg/dns"
-
+	"github.com/policyd/policyd/internal/dnsmsg"
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/text"
 )
@@ -56,17 +55,18 @@ func open(list []Server, roots *x509.CertPool) (servers []*server) {
 }
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
-// used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is errMalformed,
-// context.DeadlineExceeded if there is no answer in time, or comes from package net or ctx.
-func (s *server) exchange(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+// used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is dnsmsg.ErrMalformed,
+// dnsmsg.ErrStray if only messages that do not answer the query came in time, context.DeadlineExceeded if none came, or
+// comes from package net or ctx.
+func (s *server) exchange(ctx context.Context, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	if s.TLSName == "" {
 		answer, err := s.overUDP(ctx, q, until)
-		if err != nil || !answer.Truncated {
+		if err != nil || !answer.Truncated() {
 			return answer, err
 		}
 	}
 	answer, err := s.overStream(ctx, q, until)
-	if err == nil && answer.Truncated {
+	if err == nil && answer.Truncated() {
 		return nil, errors.New("truncated answer over TCP")
 	}
 	return answer, err
@@ -75,7 +75,7 @@ func (s *server) exchange(ctx context.Context, q miekg.Question, until time.Time
 // overUDP sends a query over an idle socket to a loopback address, or over a new one: a query to any other address has
 // its own port (RFC 5452 section 9.2). After an error of an idle socket, which may be that of an earlier query, the
 // query is sent again.
-func (s *server) overUDP(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (s *server) overUDP(ctx context.Context, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	for {
 		c, used, err := s.socket(ctx)
 		if err != nil {
@@ -95,7 +95,7 @@ func (s *server) overUDP(ctx context.Context, q miekg.Question, until time.Time)
 			return answer, nil
 		}
 		_ = c.Close() // the answer may still come
-		if !used || ctx.Err() != nil || timedOut(err) || errors.Is(err, errMalformed) {
+		if !used || ctx.Err() != nil || timedOut(err) || errors.Is(err, dnsmsg.ErrMalformed) {
 			return nil, err
 		}
 	}
@@ -107,10 +107,10 @@ var buffers = sync.Pool{New: func() any { return new([maxDatagram + 1]byte) }}
 
 // ask sends a query and waits for its answer until the read deadline. A forger who has guessed ID and port must not
 // gain anything by sending garbage first, so after an answer that cannot be used it waits a little longer for another.
-func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (c *socket) ask(q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	buffer := buffers.Get().(*[maxDatagram + 1]byte)
 	defer buffers.Put(buffer)
-	query, err := pack(buffer[:], q)
+	query, err := q.Pack(buffer[:])
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if _, err := c.Write(query); err != nil {
 		return nil, err
 	}
-	var unusable *miekg.Msg
-	outcome := context.DeadlineExceeded // nil or errMalformed with an unusable answer
+	var unusable *dnsmsg.Answer
+	outcome := context.DeadlineExceeded // nil or dnsmsg.ErrMalformed with an unusable answer
 	for {
 		n, err := c.Read(buffer[:])
 		switch {
@@ -131,12 +131,12 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 		case n > maxDatagram:
 			buffer[2] |= 2 // TC
 		}
-		answer, err := reply(buffer[:n], id, q)
+		answer, err := dnsmsg.Read(buffer[:n], id, q)
 		switch {
-		case err == nil && len(answer.Question) > 0:
+		case err == nil && answer.HasQuestion():
 			return answer, nil
 		case !timedOut(outcome): // another unusable one
-		case errors.Is(err, errStray):
+		case errors.Is(err, dnsmsg.ErrStray):
 			outcome = err
 		default:
 			unusable, outcome = answer, err
@@ -145,17 +145,18 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	}
 }
 
-// timedOut reports whether err means that no answer arrived in time: another try may help.
+// timedOut reports whether err means that no answer arrived in time, also if messages came that do not answer the
+// query: another try may help.
 func timedOut(err error) bool {
 	network, is := errors.AsType[net.Error](err)
-	return errors.Is(err, context.DeadlineExceeded) || is && network.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, dnsmsg.ErrStray) || is && network.Timeout()
 }
 
 // networkReason returns in a few words why a query failed, in printable ASCII.
 func networkReason(err error) string {
 	message := err.Error()
 	switch {
-	case errors.Is(err, errStray):
+	case errors.Is(err, dnsmsg.ErrStray):
 		return "timed out, only messages that do not answer the query came"
 	case timedOut(err):
 		return "timed out"

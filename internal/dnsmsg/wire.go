@@ -1,4 +1,4 @@
-package stub
+package dnsmsg
 
 import (
 	"encoding/binary"
@@ -8,45 +8,45 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// pack writes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
-// section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
-// the bits of the query, so two clients that ask differently can see a different AD bit.
-func pack(buffer []byte, q miekg.Question) ([]byte, error) {
+// MaxQuery is the size of the longest query: a header, a name of 255 octets, its type and class, and an OPT record.
+const MaxQuery = 12 + 255 + 4 + 11
+
+// Pack writes the query of a security-aware stub into a buffer of at least MaxQuery octets. The caller sets the ID, the
+// first two octets. The query is the same that Postfix sends: RD, AD and DO set (RFC 6840 section 5.7, RFC 3225 section
+// 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the bits of the query, so two
+// clients that ask differently can see a different AD bit. The error means that Name is not a domain name.
+func (q Query) Pack(buffer []byte) ([]byte, error) {
 	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD, AD; a question, an additional record
 	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // of the root; 1,232 octets, DO, no options
 	end, err := miekg.PackDomainName(q.Name, buffer, copy(buffer, header), nil, false)
 	if err != nil {
 		return nil, err
 	}
-	query := binary.BigEndian.AppendUint16(buffer[:end], q.Qtype)
-	query = binary.BigEndian.AppendUint16(query, q.Qclass)
+	query := binary.BigEndian.AppendUint16(buffer[:end], uint16(q.Type))
+	query = binary.BigEndian.AppendUint16(query, q.Class)
 	return append(query, opt...), nil
 }
 
 // parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
-// the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
+// the header and the question can be read but something else cannot, it returns both with ErrMalformed. So does a
 // message that ends before its last record, which would be a denial or a part of an RRset. The names of the question
 // and of records are in lower case; those in the data of records are not.
-func parse(octets []byte) (m *miekg.Msg, err error) {
-	space := new(struct { // most messages have no more, so they take one allocation
-		miekg.Msg
-		question [1]miekg.Question
-		records  [2]miekg.RR
-	})
-	m = &space.Msg
+func parse(octets []byte) (a *Answer, err error) {
+	a = new(Answer)
+	m := &a.msg
 	defer func() {
 		if recover() != nil { // reading beyond the end, or what has made the library panic
-			err = errMalformed
+			err = ErrMalformed
 		}
 	}()
 	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
 	off := 12
 	_ = m.Unpack(octets[:off]) // the header
-	m.Question, m.Answer, m.Extra = space.question[:0], space.records[:0:1], space.records[1:1]
+	m.Question, m.Answer, m.Extra = a.question[:0], a.records[:0:1], a.records[1:1]
 	for range field(2) {
 		var q miekg.Question
 		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
-			return m, errMalformed
+			return a, ErrMalformed
 		}
 		q.Name = dns.Lower(q.Name)
 		q.Qtype, q.Qclass = binary.BigEndian.Uint16(octets[off:]), binary.BigEndian.Uint16(octets[off+2:])
@@ -56,14 +56,14 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 		for range field(3 + i) {
 			var rr miekg.RR
 			if rr, off, err = parseRecord(octets, off, m.Question); err != nil {
-				return m, errMalformed
+				return a, ErrMalformed
 			}
 			if *section = append(*section, rr); rr.Header().Rrtype == miekg.TypeOPT {
 				m.Rcode |= m.IsEdns0().ExtendedRcode()
 			}
 		}
 	}
-	return m, nil
+	return a, nil
 }
 
 // parseRecord reads the record at off, whose name is most often a pointer to that of the question, and returns the
@@ -83,7 +83,7 @@ func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, n
 	}
 	off += 10
 	if next = off + int(h.Rdlength); next > len(octets) {
-		return nil, 0, errMalformed
+		return nil, 0, ErrMalformed
 	}
 	data := octets[off:next:next]
 	switch h.Rrtype {

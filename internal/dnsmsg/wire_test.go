@@ -1,4 +1,4 @@
-package stub
+package dnsmsg
 
 import (
 	"testing"
@@ -12,18 +12,18 @@ import (
 func TestAMessageThatEndsEarlyIsMalformed(t *testing.T) {
 	t.Parallel()
 	const question, answer, authority, additional = 4, 6, 8, 10 // where in the header the counts are
-	m := message(t, miekg.RcodeSuccess, "a.example. 60 IN MX 10 mx.example.", "--", soa)
+	m := &message(t, miekg.RcodeSuccess, "a.example. 60 IN MX 10 mx.example.", "--", soa).msg
 	m.SetQuestion("a.example.", miekg.TypeMX)
 	sound, err := m.Pack()
 	require.NoError(t, err)
 	got, err := parse(sound)
 	require.NoError(t, err)
-	require.Len(t, got.Answer, 1)
+	require.Len(t, got.msg.Answer, 1)
 	for _, count := range []int{question, answer, authority, additional} {
 		wire := append([]byte(nil), sound...)
 		wire[count+1]++
 		_, err := parse(wire)
-		require.ErrorIs(t, err, errMalformed, "count at %d", count)
+		require.ErrorIs(t, err, ErrMalformed, "count at %d", count)
 	}
 }
 
@@ -33,7 +33,7 @@ func TestARecordThatIsNotUsedMayBeMalformed(t *testing.T) {
 	nsec3 := &miekg.RFC3597{Rdata: "0100000005aa", Hdr: miekg.RR_Header{
 		Name: "x.example.", Rrtype: miekg.TypeNSEC3, Class: miekg.ClassINET, Rdlength: 6,
 	}}
-	m := message(t, miekg.RcodeSuccess, "a.example. 60 IN MX 10 mx.example.", "--", soa)
+	m := &message(t, miekg.RcodeSuccess, "a.example. 60 IN MX 10 mx.example.", "--", soa).msg
 	m.SetQuestion("a.example.", miekg.TypeMX)
 	m.Ns = append(m.Ns, nsec3)
 	octets, err := m.Pack()
@@ -41,6 +41,6 @@ func TestARecordThatIsNotUsedMayBeMalformed(t *testing.T) {
 	require.Error(t, new(miekg.Msg).Unpack(octets))
 	got, err := parse(octets)
 	require.NoError(t, err)
-	require.Len(t, got.Answer, 1)
-	require.Len(t, got.Ns, 2)
+	require.Len(t, got.msg.Answer, 1)
+	require.Len(t, got.msg.Ns, 2)
 }

@@ -1,4 +1,4 @@
-package stub
+package dnsmsg
 
 import (
 	"cmp"
@@ -16,25 +16,26 @@ import (
 
 const longestTTL = math.MaxUint32 * time.Second
 
-// interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from fqdn, the
-// name of the question as on the wire, and the RRset at its end count. The error is a *dns.Error: whatever is odd is a
-// failure, never a denial. Trusted means that the AD bit counts.
-func interpret(m *miekg.Msg, q dns.Question, fqdn string, trusted bool) (*dns.RRset, time.Duration, error) {
+// RRset returns what the answer to a query says, and its TTL. Only the CNAME chain from the name of the query and the
+// RRset at its end count. The error is a *dns.Error, also for whatever is odd: a failure, never a denial. Trusted means
+// that the AD bit counts. The caller sets Expires and the Epoch of the RRset or the error.
+func (a *Answer) RRset(q Query, trusted bool) (*dns.RRset, time.Duration, error) {
+	asked, m := q.Question(), &a.msg
 	fail := func(reason string) (*dns.RRset, time.Duration, error) {
-		return nil, 0, &dns.Error{Question: q, Reason: reason}
+		return nil, 0, &dns.Error{Question: asked, Reason: reason}
 	}
-	ede, bogus, stale := extended(m)
-	if !useful(m) {
-		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
+	ede, bogus, stale := a.extended()
+	if !a.Useful() {
+		return nil, 0, &dns.Error{Question: asked, Reason: a.Rcode().String() + ede, Bogus: bogus}
 	}
-	chain, ttl := follow(m.Answer, fqdn, q.Type)
+	chain, ttl := follow(m.Answer, q.Name, q.Type)
 	if chain == nil {
 		return fail("CNAME loop, chain of over 16, or two CNAME records at a name")
 	}
 	owner := chain[len(chain)-1]
-	r := &dns.RRset{Name: q.Name, Owner: dns.TrimRoot(owner), Type: q.Type, Status: dns.Insecure, Stale: stale,
+	r := &dns.RRset{Name: asked.Name, Owner: dns.TrimRoot(owner), Type: q.Type, Status: dns.Insecure, Stale: stale,
 		NXDomain: m.Rcode == miekg.RcodeNameError}
-	if trusted && m.AuthenticatedData {
+	if trusted && a.AuthenticatedData() {
 		r.Status = dns.Secure
 	}
 	foreign := false // a record that may not be beside the answer
@@ -168,4 +169,17 @@ func normalise(r *dns.RRset) {
 			return twice
 		})
 	}
+}
+
+// SignatureExpires returns when the first of the signatures over RRsets of a type expires (RFC 4034 section 3.1.5),
+// those of other names on a CNAME chain included, or false if the answer has none (RFC 4035 section 3.2.1).
+func (a *Answer) SignatureExpires(t dns.Type) (end time.Time, ok bool) {
+	for _, rr := range a.msg.Answer {
+		if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(t) {
+			if expires := time.Unix(int64(signature.Expiration), 0); end.IsZero() || expires.Before(end) {
+				end = expires
+			}
+		}
+	}
+	return end, !end.IsZero()
 }

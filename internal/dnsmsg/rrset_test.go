@@ -1,4 +1,4 @@
-package stub
+package dnsmsg
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 
 // message makes an answer that went over the wire. Records are in the form of a zone file; behind "--" they are of the
 // authority section.
-func message(t *testing.T, rcode int, records ...string) *miekg.Msg {
+func message(t *testing.T, rcode int, records ...string) *Answer {
 	t.Helper()
 	m := new(miekg.Msg)
 	m.Response, m.Rcode, m.AuthenticatedData, m.Compress = true, rcode, true, true
@@ -33,14 +33,22 @@ func message(t *testing.T, rcode int, records ...string) *miekg.Msg {
 	}
 	wire, err := m.Pack()
 	require.NoError(t, err)
-	m, err = parse(wire)
+	a, err := parse(wire)
 	require.NoError(t, err)
-	return m
+	return a
+}
+
+// queryFor returns the query for a question about a domain name.
+func queryFor(t *testing.T, q dns.Question) Query {
+	t.Helper()
+	query, ok := NewQuery(q)
+	require.True(t, ok)
+	return query
 }
 
 const soa = "example. 300 IN SOA ns. hostmaster. 1 3600 600 86400 60"
 
-func TestInterpret(t *testing.T) {
+func TestRRset(t *testing.T) {
 	mxQuestion := dns.Question{Name: "a.example", Type: dns.TypeMX}
 	tests := map[string]struct {
 		question dns.Question
@@ -193,7 +201,7 @@ func TestInterpret(t *testing.T) {
 			if tc.question == (dns.Question{}) {
 				tc.question = mxQuestion
 			}
-			r, ttl, err := interpret(message(t, tc.rcode, tc.records...), tc.question, miekg.Fqdn(tc.question.Name), true)
+			r, ttl, err := message(t, tc.rcode, tc.records...).RRset(queryFor(t, tc.question), true)
 			if reason, ok := strings.CutPrefix(tc.want, "!"); ok {
 				require.Nil(t, r)
 				require.EqualError(t, err, "dns: "+tc.question.Type.String()+" "+tc.question.Name+": "+reason)
@@ -239,49 +247,49 @@ func chain(n int) (records []string) {
 }
 
 // The library lets records without data pass. An MX record without data must not look like the null MX.
-func TestInterpretRecordsWithoutData(t *testing.T) {
+func TestARecordWithoutDataIsMalformed(t *testing.T) {
 	for _, ty := range []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT, dns.TypeNS, dns.TypeCNAME} {
 		m := &miekg.Msg{Answer: []miekg.RR{&miekg.RFC3597{Hdr: miekg.RR_Header{Name: "a.example.", Rrtype: uint16(ty), Class: miekg.ClassINET, Ttl: 60}}}}
 		m.Response, m.AuthenticatedData = true, true
 		wire, err := m.Pack()
 		require.NoError(t, err)
-		m = new(miekg.Msg)
-		require.NoError(t, m.Unpack(wire))
-		r, _, err := interpret(m, dns.Question{Name: "a.example", Type: ty}, "a.example.", true)
+		a := new(Answer)
+		require.NoError(t, a.msg.Unpack(wire))
+		r, _, err := a.RRset(queryFor(t, dns.Question{Name: "a.example", Type: ty}), true)
 		require.Nil(t, r)
 		require.ErrorContains(t, err, "malformed "+ty.String()+" record")
 	}
 }
 
-func TestInterpretTrust(t *testing.T) {
-	m := message(t, 0, "a.example. 60 IN MX 10 mx.example.")
-	q := dns.Question{Name: "a.example", Type: dns.TypeMX}
-	r, _, err := interpret(m, q, miekg.Fqdn(q.Name), false)
+func TestADCountsOnlyIfTrusted(t *testing.T) {
+	a := message(t, 0, "a.example. 60 IN MX 10 mx.example.")
+	q := queryFor(t, dns.Question{Name: "a.example", Type: dns.TypeMX})
+	r, _, err := a.RRset(q, false)
 	require.NoError(t, err)
 	require.Equal(t, dns.Insecure, r.Status, "the AD bit of a server that is not trusted")
-	m.AuthenticatedData = false
-	r, _, err = interpret(m, q, miekg.Fqdn(q.Name), true)
+	a.msg.AuthenticatedData = false
+	r, _, err = a.RRset(q, true)
 	require.NoError(t, err)
 	require.Equal(t, dns.Insecure, r.Status)
-	m.AuthenticatedData = true
-	r, _, err = interpret(m, q, miekg.Fqdn(q.Name), true)
+	a.msg.AuthenticatedData = true
+	r, _, err = a.RRset(q, true)
 	require.NoError(t, err)
 	require.Equal(t, dns.Secure, r.Status)
 }
 
 // An answer that had expired in the cache of the resolver is marked, whatever it says.
-func TestInterpretStale(t *testing.T) {
-	q := dns.Question{Name: "a.example", Type: dns.TypeMX}
+func TestAStaleAnswerIsMarked(t *testing.T) {
+	q := queryFor(t, dns.Question{Name: "a.example", Type: dns.TypeMX})
 	for code, want := range map[uint16]bool{
 		miekg.ExtendedErrorCodeStaleAnswer: true, miekg.ExtendedErrorCodeStaleNXDOMAINAnswer: true,
 		miekg.ExtendedErrorCodeDNSBogus: false, miekg.ExtendedErrorCodeCachedError: false,
 	} {
-		for _, m := range []*miekg.Msg{
+		for _, a := range []*Answer{
 			message(t, miekg.RcodeNameError, "--", soa), message(t, 0, "--", soa), message(t, 0, "a.example. 60 IN MX 10 mx.example."),
 		} {
-			m.SetEdns0(1232, true)
-			m.IsEdns0().Option = append(m.IsEdns0().Option, &miekg.EDNS0_EDE{InfoCode: code})
-			r, _, err := interpret(m, q, miekg.Fqdn(q.Name), true)
+			a.msg.SetEdns0(1232, true)
+			a.msg.IsEdns0().Option = append(a.msg.IsEdns0().Option, &miekg.EDNS0_EDE{InfoCode: code})
+			r, _, err := a.RRset(q, true)
 			require.NoError(t, err)
 			require.Equal(t, want, r.Stale, "EDE %d", code)
 			require.Equal(t, dns.Secure, r.Status)
