@@ -363,7 +363,7 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker := check.New(check.Options{
-			Servers: servers, Policy: policy.Options{Port: 26, Transport: "smtps26"}, Special: true,
+			Servers: servers, Policy: policy.Options{Port26: 26, Transport: "smtps26"}, Special: true,
 			Dialogue: smtptls.Dialogue{Roots: pool, Postfix: judge},
 		})
 		for i, r := range all {

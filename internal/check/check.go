@@ -56,7 +56,7 @@ func New(o Options) *Checker {
 	}
 	// The settings and overrides of this host say nothing about the receiver.
 	o.Policy.Mode, o.Policy.Overrides = policy.ModeEnforce, nil
-	o.Policy.Port26 = policy.PortProbe
+	o.Policy.Port26Mode = policy.PortProbe
 	o.Policy.MTASTS = o.Policy.MTASTS && !o.NoConnect // the policy would have to be fetched
 	// These bounds are enough for many domains that share name servers and hosts. A long list must not fill the memory.
 	const answers, policies = 50_000, 2048

@@ -43,7 +43,7 @@ func newLab(t *testing.T) *lab {
 	stub := newStub(t, l.dns)
 	l.options = check.Options{
 		Servers: stub,
-		Policy:  policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
+		Policy:  policy.Options{DANE: true, Port26: l.smtps, Transport: "smtps26"},
 		Special: true, SMTPPort: l.smtp, Dialogue: smtptls.Dialogue{Roots: l.ca.Roots},
 	}
 	return l

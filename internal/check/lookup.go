@@ -148,7 +148,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		h.ports = []*port{{number: d.o.SMTPPort, codes: "port25-", tested: !d.o.NoConnect, dane: f.DANE, tlsa: &h.TLSA}}
 		if f.Class.ImplicitTLS() {
 			h.TLSA26 = &report.TLSA{}
-			h.ports = append(h.ports, &port{number: d.o.Policy.Port, implicit: true, codes: "port26-",
+			h.ports = append(h.ports, &port{number: d.o.Policy.Port26, implicit: true, codes: "port26-",
 				tested: !d.o.NoConnect && !d.o.Port25Only, tlsa: h.TLSA26})
 		}
 		d.hosts = append(d.hosts, h)

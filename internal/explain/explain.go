@@ -78,7 +78,7 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 	decision := policy.Decision{Verdict: policy.None, Why: []string{"not a next hop that policyd answers for: give a " +
 		"domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"}}
 	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
-	next, ok := policy.ParseNexthop(key, o.Port)
+	next, ok := policy.ParseNexthop(key, o.Port26)
 	if ok { // a failure is a fact
 		facts, shown = policy.NewFacts(next), next.String()
 		decision, _ = engine.Decide(ctx, policy.Survey, facts, o, dns.Effort{})
@@ -112,8 +112,8 @@ func hosts(facts *policy.Facts, o policy.Options) []MXHost {
 			m.DANE = "off"
 		}
 		if h.Class.ImplicitTLS() {
-			m.DANE26 = string(h.DANE26.State)                       // "" if it was not needed
-			if o.Port26 == policy.PortProbe && line.Pattern == "" { // otherwise no route can follow
+			m.DANE26 = string(h.DANE26.State)                           // "" if it was not needed
+			if o.Port26Mode == policy.PortProbe && line.Pattern == "" { // otherwise no route can follow
 				m.Probe, m.ProbeCause = h.Probe.State.String(), string(h.Probe.Cause)
 			}
 		}

@@ -53,7 +53,7 @@ func from(r resolver) *gather.Engine {
 }
 
 func options() policy.Options {
-	return policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"}
+	return policy.Options{Mode: policy.ModeEnforce, Port26Mode: policy.PortAlways, Port26: 26, Transport: "smtps26"}
 }
 
 func TestAPromise(t *testing.T) {
@@ -94,7 +94,7 @@ func (receives) Own(_ context.Context, domain string, _ dns.Effort) (own bool, w
 func TestADomainOfThisSiteIsNamedAsOne(t *testing.T) {
 	t.Parallel()
 	probing, excluded := options(), from(everywhere)
-	probing.Port26, excluded.Site = policy.PortProbe, receives{}
+	probing.Port26Mode, excluded.Site = policy.PortProbe, receives{}
 	x := explain.Nexthop(t.Context(), excluded, "example.com", probing)
 	require.Equal(t, []string{
 		"not every MX host of the best preference is an smtps- host with port 26 open: smtps-mx.example.com is unknown",

@@ -99,7 +99,7 @@ type gathering struct {
 // failure is a fact.
 func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
 	by dns.Effort) (policy.Decision, error) {
-	if e.Recall != nil && f.Nexthop.Remembers() {
+	if e.Recall != nil && f.Nexthop.MayHaveHistory() {
 		f.Promises = e.Recall(f.Nexthop.Name)
 	}
 	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: f, timeout: timeout}
@@ -146,7 +146,7 @@ func (g *gathering) fetch(n policy.Need) {
 			h.Probe = g.Verdict(h.Name)
 		}
 		want(need.DANE.Has(i), func() { g.dane(i, f.Nexthop.Port, &h.DANE) })
-		want(need.DANE26.Has(i), func() { g.dane(i, g.options.Port, &h.DANE26) })
+		want(need.DANE26.Has(i), func() { g.dane(i, g.options.Port26, &h.DANE26) })
 		want(need.Addresses.Has(i) && prefix.ValidHost(h.Name), func() {
 			addrs, _ := g.addresses(time.Now().Add(countTimeout), i)
 			h.Addresses = len(addrs)

@@ -175,7 +175,7 @@ const (
 )
 
 func defaults() policy.Options {
-	return policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"}
+	return policy.Options{Mode: policy.ModeEnforce, Port26Mode: policy.PortAlways, Port26: 26, Transport: "smtps26"}
 }
 
 func withDANEAndSTS() policy.Options {
@@ -489,7 +489,7 @@ func TestARouteByProbe(t *testing.T) {
 	const s, u = "smtps-s.example.com", "smtps-u.example.com"
 	untrusted := dns.Effort{Untrusted: true}
 	o := withDANEAndSTS()
-	o.Port26 = policy.PortProbe
+	o.Port26Mode = policy.PortProbe
 	answers := map[string]answer{
 		"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: s}, dns.MX{Preference: 20, Host: u}, dns.MX{Preference: 30, Host: "starttls-x.example.com"}),
 	}

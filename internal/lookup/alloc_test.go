@@ -57,7 +57,7 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	tb.Helper()
 	cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})
 	set := settings()
-	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
+	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26Mode = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	src := from(cache)
 	src.Resolver, src.Version, src.STS = cache, cache.Version, noSTS{}

@@ -61,7 +61,7 @@ func TestAFloodOfSilentHostsStopsNoOtherMail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache := dnscache.New(resolverFunc(oneOf32), dnscache.Options{})
 		set := settings()
-		set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
+		set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26Mode = true, true, policy.PortAlways
 		src := from(cache)
 		src.STS, src.Version = noSTS{}, cache.Version
 		s := lookup.New(src, set, slog.New(slog.DiscardHandler))

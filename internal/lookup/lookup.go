@@ -133,9 +133,9 @@ func (c *call) nexthop() (next policy.Nexthop, ok bool) {
 	case c.m == transport:
 		next.Port = policy.SMTPPort
 		next.Name, ok = policy.ParseName(c.key)
-		return next, ok && o.Port26 != policy.PortOff
+		return next, ok && o.Port26Mode != policy.PortOff
 	default:
-		return policy.ParseNexthop(c.key, o.Port)
+		return policy.ParseNexthop(c.key, o.Port26)
 	}
 }
 

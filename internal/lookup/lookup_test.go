@@ -98,7 +98,7 @@ func from(r dns.Resolver) lookup.Sources {
 func settings() lookup.Settings {
 	return lookup.Settings{
 		Wait:   200 * time.Millisecond,
-		Policy: policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"},
+		Policy: policy.Options{Mode: policy.ModeEnforce, Port26Mode: policy.PortAlways, Port26: 26, Transport: "smtps26"},
 	}
 }
 

@@ -104,7 +104,7 @@ func (w *world) service(set lookup.Settings) *lookup.Service {
 func (w *world) settings() lookup.Settings {
 	return lookup.Settings{
 		Wait:   200 * time.Millisecond,
-		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.PortProbe, Port: 26, Transport: "smtps26"},
+		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26Mode: policy.PortProbe, Port26: 26, Transport: "smtps26"},
 	}
 }
 

@@ -35,7 +35,7 @@ func TestAHeldNextHop(t *testing.T) {
 		}
 		memory := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 		set := w.settings()
-		set.Policy.Vanished = promises.Hold
+		set.Policy.OnVanished = promises.Hold
 		s := lookup.New(w.remembering(memory), set, slog.New(slog.DiscardHandler))
 
 		mx("starttls-a.example.com")
@@ -103,7 +103,7 @@ func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 		}
 		memory, resolver := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))}), &trust{}
 		set := w.settings()
-		set.Policy.Vanished, set.Policy.DANE = promises.Hold, true
+		set.Policy.OnVanished, set.Policy.DANE = promises.Hold, true
 		src := w.remembering(memory)
 		src.Validates = resolver.Validates
 		s := lookup.New(src, set, slog.New(slog.DiscardHandler))

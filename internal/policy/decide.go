@@ -18,7 +18,7 @@ import (
 func Decide(f Facts, o Options) (d Decision) {
 	// Called by name, not through a list, they leave f, o and d on the stack.
 	_ = switchedOff(&f, &o, &d) || override(&f, &o, &d) || unknownMX(&f, &o, &d) || byDANE(&f, &o, &d) ||
-		byPrefix(&f, &o, &d) || bySTS(&f, &o, &d) || byMemory(&f, &o, &d) || noPolicy(&f, &o, &d)
+		byPrefix(&f, &o, &d) || bySTS(&f, &o, &d) || byVanishedPromise(&f, &o, &d) || noPolicy(&f, &o, &d)
 	d.Unsigned = d.Verdict == Apply && d.Reason != ReasonOverride && !f.authentic()
 	reach(&f, &d)
 	return d

@@ -33,7 +33,7 @@ func routed(f policy.Facts, o policy.Options) string {
 }
 
 func defaults() policy.Options {
-	return policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"}
+	return policy.Options{Mode: policy.ModeEnforce, Port26Mode: policy.PortAlways, Port26: 26, Transport: "smtps26"}
 }
 
 func with(change func(*policy.Options)) policy.Options {
@@ -195,8 +195,8 @@ func TestRoute(t *testing.T) {
 	t.Parallel()
 	const s, u, a = "smtps-s.example.com", "smtps-u.example.com", "starttls-a.example.com"
 	const none = "NOTFOUND "
-	off := with(func(o *policy.Options) { o.Port26 = policy.PortOff })
-	probing := with(func(o *policy.Options) { o.Port26 = policy.PortProbe })
+	off := with(func(o *policy.Options) { o.Port26Mode = policy.PortOff })
+	probing := with(func(o *policy.Options) { o.Port26Mode = policy.PortProbe })
 	elsewhere := func(change func(*policy.Facts)) policy.Facts { return with1(by(signed, "10 "+s), change) }
 
 	for _, c := range []struct {
@@ -207,7 +207,7 @@ func TestRoute(t *testing.T) {
 	}{
 		{"every host smtps-: by the domain", by(signed, "10 "+s, "20 "+u), defaults(), "OK smtps26:example.com:26"},
 		{"unsigned: by the domain too", by(unsigned, "10 "+s), defaults(), "OK smtps26:example.com:26"},
-		{"another port and transport", by(signed, "10 "+s), with(func(o *policy.Options) { o.Port, o.Transport = 2626, "tls" }), "OK tls:example.com:2626"},
+		{"another port and transport", by(signed, "10 "+s), with(func(o *policy.Options) { o.Port26, o.Transport = 2626, "tls" }), "OK tls:example.com:2626"},
 		{"the leading groups, by preference then name", by(signed, "10 "+s, "10 "+u, "20 mx.example.com"), defaults(), "OK smtps26:[" + s + "]:26, [" + u + "]:26"},
 		{"a starttls- backup stays out of the list", by(signed, "10 "+s, "20 "+a), defaults(), "OK smtps26:[" + s + "]:26"},
 		{"two leading groups", by(signed, "10 "+u, "20 "+s, "30 "+a), defaults(), "OK smtps26:[" + u + "]:26, [" + s + "]:26"},

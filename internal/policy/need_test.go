@@ -208,7 +208,7 @@ func TestNeedOfOtherNexthops(t *testing.T) {
 func TestNeedOfARoute(t *testing.T) {
 	t.Parallel()
 	o := withDANEAndSTS()
-	o.Port26 = policy.PortProbe
+	o.Port26Mode = policy.PortProbe
 	all := by(signed, "10 smtps-a.example.com", "20 smtps-b.example.com", "30 mx.example.com")
 	all.STS = mtasts.Result{State: mtasts.Absent}
 	for i := range all.Hosts {

@@ -8,8 +8,8 @@
 // The rules are in decide.go, in the order in which they apply, except those for promises that have vanished, in
 // promises.go, and for relay hosts, in relay.go. evidence.go draws conclusions from the facts for the rules. route.go
 // has the rules for routes, expected.go the questions that are asked early, survey.go the reasons that operators see,
-// and reach.go a warning about hosts that Postfix never tries. The table tests beside them are the specification. Only
-// render.go writes what Postfix reads.
+// and address_limit.go a warning about hosts that Postfix never tries. The table tests beside them are the
+// specification. Only render.go writes what Postfix reads.
 package policy
 
 import "github.com/policyd/policyd/internal/promises"
@@ -41,8 +41,8 @@ type Options struct {
 	// IgnoreUnsigned and IgnoreMixed make an unsigned or a mixed MX RRset count as one without prefixes.
 	IgnoreUnsigned, IgnoreMixed bool
 	DANE, MTASTS                bool
-	Vanished                    promises.Mode // the zero value behaves like promises.Alert
-	Port26                      PortMode      // the hosts that a route can lead to
-	Port                        uint16        // the port of implicit TLS, 26 unless set otherwise
+	OnVanished                  promises.Mode // for vanished promises; the zero value behaves like promises.Alert
+	Port26Mode                  PortMode      // the hosts that a route can lead to
+	Port26                      uint16        // the port of implicit TLS, 26 unless set otherwise
 	Transport                   string        // the master.cf service that uses implicit TLS
 }

@@ -8,7 +8,7 @@ import "strings"
 // out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
 func ProbeTargets(f Facts, o Options) []string {
 	switch host := f.Nexthop.Host; {
-	case o.Mode != ModeEnforce, o.Port26 != PortProbe, host && f.Nexthop.Port != o.Port,
+	case o.Mode != ModeEnforce, o.Port26Mode != PortProbe, host && f.Nexthop.Port != o.Port26,
 		!host && (!f.Known.MX || ruledOut(&f, &o) != ""):
 		return nil
 	}

@@ -17,7 +17,7 @@ func TestProbeTargets(t *testing.T) {
 	const s, u, st, mx = "smtps-s.example.com", "smtps-u.example.com", "starttls-t.example.com", "mx.example.com"
 	probing := func(change func(*policy.Options)) policy.Options {
 		return with(func(o *policy.Options) {
-			o.MTASTS, o.Port26 = true, policy.PortProbe
+			o.MTASTS, o.Port26Mode = true, policy.PortProbe
 			if change != nil {
 				change(o)
 			}
@@ -51,8 +51,8 @@ func TestProbeTargets(t *testing.T) {
 		{"ignore for the domain", by(signed, "10 "+s), "example.com ignore", probing(nil), nil},
 		{"a literal policy", by(signed, "10 "+s), "example.com may", probing(nil), nil},
 		{"report mode", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Mode = policy.ModeReport }), nil},
-		{"port 26 off", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26 = policy.PortOff }), nil},
-		{"port 26 always", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26 = policy.PortAlways }), nil},
+		{"port 26 off", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26Mode = policy.PortOff }), nil},
+		{"port 26 always", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26Mode = policy.PortAlways }), nil},
 		{"the best host is not smtps-", by(signed, "10 "+mx, "20 "+s), "", probing(nil), nil},
 		{"the best host is starttls-", by(signed, "10 "+st, "20 "+s), "", probing(nil), nil},
 		{"another host in the best group", by(signed, "10 "+s, "10 "+mx), "", probing(nil), nil},

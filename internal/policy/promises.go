@@ -9,20 +9,20 @@ import (
 	"github.com/policyd/policyd/internal/promises"
 )
 
-// Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
-// forged, leads from it to its hosts.
-func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
+// MayHaveHistory reports whether promises are recorded for a next hop of this kind. They are recorded for port 25, and
+// only where an MX lookup, which can be forged, leads to the hosts.
+func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
-// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
+// byVanishedPromise detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
 // It comes after all rules that look for a promise.
 //
 // Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
 // resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
 // attacker who can make policyd distrust the resolver cannot end it.
-func byMemory(f *Facts, o *Options, d *Decision) bool {
+func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
 	match, _ := f.Prefixed()
-	if o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
+	if o.OnVanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
 		return false
 	}
 	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
@@ -40,7 +40,7 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 	since := fmt.Sprintf(
 		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
 			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	held := o.Vanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+	held := o.OnVanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
 	if !held {
 		d.because(since)
 	}
@@ -69,7 +69,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	kinds := lookedFor(f.Promises.Kinds, &o)
 	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
 	switch source := d.Source(); {
-	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
+	case !f.Nexthop.MayHaveHistory() || o.OnVanished == promises.Off || o.Mode == ModeOff:
 		return a, false
 	case d.Reason == ReasonHeld:
 		a.Held = true

@@ -67,17 +67,17 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 			}
 			c.facts.Known.Relay = true
 			o := withDANEAndSTS()
-			o.Vanished = promises.Hold
+			o.OnVanished = promises.Hold
 			require.Equal(t, c.held, answered(c.facts, o))
 			require.Equal(t, c.vanished, policy.Decide(c.facts, o).Vanished)
-			o.Vanished = promises.Alert
+			o.OnVanished = promises.Alert
 			alert := policy.Decide(c.facts, o)
 			require.Equal(t, c.vanished, alert.Vanished)
 			if c.vanished {
 				require.Equal(t, "NOTFOUND ", answered(c.facts, o))
 				require.Contains(t, alert.Why[len(alert.Why)-2], "promised authenticated TLS")
 			}
-			o.Vanished = promises.Off
+			o.OnVanished = promises.Off
 			require.False(t, policy.Decide(c.facts, o).Vanished)
 			_, ok := policy.Observed(c.facts, o, policy.Decide(c.facts, o))
 			require.False(t, ok)
@@ -156,7 +156,7 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			o := withDANEAndSTS()
-			o.DANE, o.MTASTS, o.Vanished = c.dane, c.sts, promises.Hold
+			o.DANE, o.MTASTS, o.OnVanished = c.dane, c.sts, promises.Hold
 			f := remembered(plain, c.kinds...)
 			d := policy.Decide(f, o)
 			require.Equal(t, c.vanished, d.Vanished)
@@ -197,7 +197,7 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			o := withDANEAndSTS()
-			o.Vanished = promises.Hold
+			o.OnVanished = promises.Hold
 			for validates, missed := range map[bool]bool{true: c.trusted, false: c.lost} {
 				f := c.facts
 				f.Known.Validates, f.Validates = true, validates

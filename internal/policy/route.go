@@ -26,7 +26,7 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	}
 	missing := &d.Need.Required
 	missing.MX = !f.Known.MX
-	missing.Probes = f.Known.MX && o.Port26 == PortProbe && !f.Known.Probes
+	missing.Probes = f.Known.MX && o.Port26Mode == PortProbe && !f.Known.Probes
 	if !missing.Empty() {
 		return ""
 	}
@@ -62,12 +62,12 @@ func (d *Decision) route(f *Facts, o *Options) string {
 // policy of each of them, which must verify the host.
 func (d *Decision) plan(f *Facts, o *Options) string {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
-	to := []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
+	to := []Nexthop{{Name: f.Nexthop.Name, Port: o.Port26}}
 	reason, why := ReasonRouteDomain, "every MX host is an smtps- host "
 	if !all {
 		to, reason, why = nil, ReasonRouteHosts, "the best MX hosts are smtps- hosts "
 		for i := range hosts {
-			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port})
+			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port26})
 		}
 	}
 	if len(to) == 0 {
@@ -101,10 +101,10 @@ func following(f Facts, next Nexthop) Facts {
 
 // ported returns the condition on the port of implicit TLS for a route.
 func ported(o *Options) string {
-	if o.Port26 == PortAlways {
+	if o.Port26Mode == PortAlways {
 		return `(port26.mode = "always": no probe is needed)`
 	}
-	return "with port " + portText(o.Port) + " open"
+	return "with port " + portText(o.Port26) + " open"
 }
 
 // ruledOut returns the reason why the settings, or the MX RRset if it is known, rule a route out; "" if they do not.
@@ -112,7 +112,7 @@ func ruledOut(f *Facts, o *Options) string {
 	switch line := o.Overrides.For(f.Nexthop.Name); {
 	case o.Mode == ModeOff:
 		return `mode = "off": every lookup gets NOTFOUND`
-	case o.Port26 != PortProbe && o.Port26 != PortAlways:
+	case o.Port26Mode != PortProbe && o.Port26Mode != PortAlways:
 		return `port26.mode = "off"`
 	case line.Pattern != "":
 		return line.why()
@@ -131,7 +131,7 @@ func ruledOut(f *Facts, o *Options) string {
 
 // open reports whether implicit TLS can be used with a host, as far as its name and its port are concerned.
 func open(h *Host, o *Options) bool {
-	return h.Class.ImplicitTLS() && (o.Port26 == PortAlways || h.Probe.State == probe.Open)
+	return h.Class.ImplicitTLS() && (o.Port26Mode == PortAlways || h.Probe.State == probe.Open)
 }
 
 // closedHost names an smtps- host of the best preference that is not open: closed with a cause, or not probed.
@@ -156,7 +156,7 @@ func closedHost(f *Facts, o *Options) string {
 
 // stays returns the reason why mail for an open host stays on port 25; "" if it does not.
 func stays(f *Facts, h *Host, o *Options) string {
-	port := portText(o.Port)
+	port := portText(o.Port26)
 	switch line := o.Overrides.For(h.Name); {
 	case line.Pattern != "":
 		return line.why()

@@ -14,7 +14,7 @@ import (
 // of port 25: RFC 7672 section 2.2 applies to the port that is connected to.
 func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 	t.Parallel()
-	o := Options{Mode: ModeEnforce, DANE: true, Port26: PortAlways, Port: 26, Transport: "smtps26"}
+	o := Options{Mode: ModeEnforce, DANE: true, Port26Mode: PortAlways, Port26: 26, Transport: "smtps26"}
 	f := Facts{
 		Nexthop: Nexthop{Name: "example.com", Port: SMTPPort},
 		Known:   FactSet{MX: true, Receiver: true},

@@ -15,7 +15,7 @@ import (
 func TestRouteByProbe(t *testing.T) {
 	t.Parallel()
 	const s, u, none = "smtps-s.example.com", "smtps-u.example.com", "NOTFOUND "
-	probing := with(func(o *policy.Options) { o.Port26 = policy.PortProbe })
+	probing := with(func(o *policy.Options) { o.Port26Mode = policy.PortProbe })
 	states := func(f policy.Facts, found ...probe.State) policy.Facts {
 		for i := range found {
 			f.Hosts[i].Probe = probe.Verdict{State: found[i]}
@@ -44,7 +44,7 @@ func TestRouteByProbe(t *testing.T) {
 // The reason for a missing route names no host where there is none.
 func TestRouteWithoutHosts(t *testing.T) {
 	t.Parallel()
-	d := policy.Route(by(signed), with(func(o *policy.Options) { o.Port26 = policy.PortProbe }))
+	d := policy.Route(by(signed), with(func(o *policy.Options) { o.Port26Mode = policy.PortProbe }))
 	require.Equal(t, policy.None, d.Verdict)
 	require.Equal(t, []string{"there is no MX host"}, d.Why)
 }
@@ -52,7 +52,7 @@ func TestRouteWithoutHosts(t *testing.T) {
 // TestWhyThereIsNoRoute names the first host that is not open, and what is needed of its port.
 func TestWhyThereIsNoRoute(t *testing.T) {
 	t.Parallel()
-	probing := with(func(o *policy.Options) { o.Port26 = policy.PortProbe })
+	probing := with(func(o *policy.Options) { o.Port26Mode = policy.PortProbe })
 	f := by(signed, "10 smtps-s.example.com", "10 smtps-u.example.com")
 	f.Hosts[0].Probe.State = probe.Open
 	f.Hosts[1].Probe = probe.Verdict{State: probe.Closed, Cause: "name-mismatch"}

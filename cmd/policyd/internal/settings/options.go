@@ -40,10 +40,10 @@ func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 // Lookup returns the settings of lookups.
 func (l *Loaded) Lookup() lookup.Settings {
 	return lookup.Settings{Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups), Policy: policy.Options{
-		Mode: policy.Mode(l.Mode), Overrides: l.Rules, Vanished: promises.Mode(l.Promises.Vanished),
+		Mode: policy.Mode(l.Mode), Overrides: l.Rules, OnVanished: promises.Mode(l.Promises.Vanished),
 		IgnoreUnsigned: l.Policy.UnsignedMX == "ignore", IgnoreMixed: l.Policy.MixedMX == "ignore",
 		DANE: l.Policy.DANE, MTASTS: l.Policy.MTASTS,
-		Port26: policy.PortMode(l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
+		Port26Mode: policy.PortMode(l.Port26.Mode), Port26: uint16(l.Port26.Port), Transport: l.Port26.Transport,
 	}}
 }
 
