@@ -12,25 +12,25 @@ import (
 
 const (
 	firstBackOff = time.Minute
-	nextBackOff  = 5 * time.Minute // doubling
+	nextBackOff  = 5 * time.Minute // after the first; doubled each time
+	maxBackOff   = 6 * time.Hour
 	// dnsBackOff is for a policy host with addresses that could not be looked up. The resolver backs off by itself, and
 	// a fetch must not back off for longer than it does. If another address was tried, it doubles up to firstBackOff.
 	dnsBackOff = 2 * time.Second
-	maxBackOff = 6 * time.Hour
 	// otherBackOff is for another id than the one whose policy could not be fetched, so that a repaired policy with a
 	// new id is fetched soon.
-	otherBackOff  = 15 * time.Second
-	failureMemory = 24 * time.Hour // how long after its back-off a failure still counts for the next one
-	maxFailures   = 10_000
+	otherBackOff     = 15 * time.Second
+	failureForgotten = 24 * time.Hour // how long after its back-off a failure still counts for the next one
+	maxFailures      = 10_000
 )
 
 // failure is a fetch that failed.
 type failure struct {
 	id        string
 	err       *mtasts.Error
-	first     time.Time // when the fetches began to fail
-	at, retry time.Time
-	step      time.Duration
+	first     time.Time     // when the fetches began to fail
+	at, retry time.Time     // when this one failed, and when the next may begin
+	backOff   time.Duration // before it was shortened for a live policy or by the jitter
 }
 
 // failures remembers the fetches that failed, by domain, so that not every message causes another.
@@ -57,17 +57,17 @@ func (f failures) add(w want, err *mtasts.Error, now time.Time) (first time.Time
 			most = firstBackOff
 		}
 	}
-	n := failure{id: w.id, err: err, first: now, at: now, step: least}
-	if last := f.Records[w.domain]; now.Before(last.retry.Add(failureMemory)) {
-		n.first, n.step = last.first, min(max(2*last.step, next), most)
+	n := failure{id: w.id, err: err, first: now, at: now, backOff: least}
+	if last := f.Records[w.domain]; now.Before(last.retry.Add(failureForgotten)) {
+		n.first, n.backOff = last.first, min(max(2*last.backOff, next), most)
 	}
-	wait := n.step
+	wait := n.backOff
 	if w.have.live(now) {
-		const tries = 4
-		wait = max(min(wait, w.have.expires.Sub(now)/tries), firstBackOff)
+		quarter := w.have.expires.Sub(now) / 4 // of the time for which the policy is still live
+		wait = max(min(wait, quarter), firstBackOff)
 	}
-	const jitter = 10
-	n.retry = now.Add(wait - rand.N(wait/jitter))
+	jitter := rand.N(wait / 10)
+	n.retry = now.Add(wait - jitter)
 	f.Put(w.domain, n)
 	return n.first
 }

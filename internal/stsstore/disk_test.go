@@ -504,3 +504,28 @@ func storeUntilKilled(t *testing.T, dir, round string) {
 		fmt.Println("stored", name)
 	}
 }
+
+// Other versions of policyd read the file and what the nodes of a site share: neither form may change.
+func TestTheFormsOnDiskAndForPeersAreStable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newInternet()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		shared, _, _ := s.Share(domain)
+		require.NoError(t, s.Close())
+
+		const lines = `"lines":["version: STSv1","mode: enforce","max_age: 86400","mx: mx.example.com"]}`
+		require.Equal(t, `{"id":"1","fetched":"0001-01-01T00:00:00Z",`+lines, string(shared))
+		db, err := bbolt.Open(filepath.Join(dir, "mtasts.db"), 0o600, nil)
+		require.NoError(t, err)
+		require.NoError(t, db.View(func(tx *bbolt.Tx) error {
+			value := tx.Bucket([]byte("policies-1")).Get([]byte(domain))
+			require.Equal(t, `{"id":"1","fetched":"2000-01-01T00:00:00Z",`+lines, string(value))
+			return nil
+		}))
+		require.NoError(t, db.Close())
+	})
+}

@@ -31,8 +31,8 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-tick.C:
 			var renewals errgroup.Group
 			renewals.SetLimit(refreshWorkers)
-			for _, e := range s.tidyUp(time.Now()) {
-				renewals.Go(func() error { return s.refresh(ctx, e) })
+			for _, p := range s.tidyUp(time.Now()) {
+				renewals.Go(func() error { return s.refresh(ctx, p) })
 			}
 			_ = renewals.Wait() // a fetch that failed has been logged
 		}
@@ -40,22 +40,24 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // tidyUp removes expired policies, and returns those in use that are due for renewal.
-func (s *Store) tidyUp(now time.Time) (due []*entry) {
-	var expired []*entry
-	for domain, e := range s.table.All() {
-		if e.over(now) {
-			expired = append(expired, e)
-		} else if e.live(now) && e.used.Load() != 0 && !now.Before(e.refresh) {
-			if s.failures.holds(domain, e.id, now) == nil {
-				due = append(due, e)
-			}
+func (s *Store) tidyUp(now time.Time) (due []*storedPolicy) {
+	var expired []*storedPolicy
+	for domain, p := range s.table.All() {
+		p.noteLive(now)
+		if p.expiredFor(now) >= keepExpired {
+			expired = append(expired, p)
+			continue
+		}
+		inUse := p.used.Load() != 0
+		if p.live(now) && inUse && !now.Before(p.refresh) && s.failures.holds(domain, p.id, now) == nil {
+			due = append(due, p)
 		}
 	}
 	s.table.Lock()
 	defer s.table.Unlock()
-	for _, e := range expired {
-		if s.table.Records[e.domain] == e { // not replaced
-			s.table.Delete(e.domain)
+	for _, p := range expired {
+		if s.table.Records[p.domain] == p { // not replaced
+			s.table.Delete(p.domain)
 		}
 	}
 	return due
@@ -63,14 +65,14 @@ func (s *Store) tidyUp(now time.Time) (due []*entry) {
 
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It
 // looks up the record only to learn the id.
-func (s *Store) refresh(ctx context.Context, have *entry) error {
+func (s *Store) refresh(ctx context.Context, have *storedPolicy) error {
 	id, _, err := s.recordID(ctx, have.domain, dns.Effort{})
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return err
-	case err != nil:
+	}
+	if err != nil {
 		id = have.id
 	}
-	_, err = s.await(ctx, want{have.domain, id, have})
+	_, err = s.fetchShared(ctx, want{domain: have.domain, id: id, have: have})
 	return err
 }

@@ -29,8 +29,8 @@ func (s *Store) Stats() Stats {
 		}
 		st.Fetches[result] += n
 	}
-	for _, e := range s.table.Records {
-		if e.live(now) {
+	for _, p := range s.table.Records {
+		if p.live(now) {
 			st.Policies++
 		}
 	}

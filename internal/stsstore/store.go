@@ -19,7 +19,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -55,30 +54,31 @@ const DefaultMaxPolicies = 100_000
 // Store finds policies and keeps them. Make one with New and call Run for the work in the background, or Close it.
 type Store struct {
 	options  atomic.Pointer[Options]
-	table    *statedb.Table[*entry]
+	table    *statedb.Table[*storedPolicy]
 	results  map[string]uint64 // fetches by result, see Stats; guarded by the lock of table
 	failures failures
 	blocked  blocked.Detector // no policy can be fetched from this host
 
-	shared singleflight.Group
-	places chan struct{} // one for each fetch under way
+	shared singleflight.Group // fetches, by domain
+	slots  chan struct{}      // has a token for each fetch that uses a slot
 
-	life     context.Context // of fetches, which outlive the lookups that began them
-	stop     context.CancelFunc
-	fetching sync.RWMutex // a fetch holds it for reading, and Close waits for all
+	// untilClosed ends with Close. Fetches use it because they outlive the lookups that began them.
+	untilClosed context.Context
+	stop        context.CancelFunc
+	fetching    sync.RWMutex // a fetch holds it for reading, and Close waits for all
 }
 
 // New returns a store with the policies that are in o.StateDir. If the state directory cannot be used, the store logs a
 // warning and keeps policies in memory.
 func New(o Options) *Store {
-	s := &Store{places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
-	s.life, s.stop = context.WithCancel(context.Background())
+	s := &Store{slots: make(chan struct{}, maxFetches), results: map[string]uint64{}}
+	s.untilClosed, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
 	used := s.options.Load()
-	s.table = statedb.New(statedb.Options[*entry]{
+	s.table = statedb.New(statedb.Options[*storedPolicy]{
 		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: used.Logger, OpenFile: o.openFile,
-		Max: used.MaxPolicies, Weight: func(e *entry) int { return e.weight }, Age: (*entry).lastUse,
-		Encode: func(e *entry) []byte { return e.encode(e.fetched) }, Decode: load,
+		Max: used.MaxPolicies, Weight: func(p *storedPolicy) int { return p.weight }, Age: (*storedPolicy).lastUse,
+		Encode: func(p *storedPolicy) []byte { return p.encode(p.fetched) }, Decode: load,
 	})
 	s.failures.Table = statedb.New(statedb.Options[failure]{
 		Max: maxFailures, Age: func(last failure) int64 { return last.retry.Unix() },
@@ -113,30 +113,19 @@ func (s *Store) Flush(domain string) bool {
 	return s.failures.Forget(domain) || known
 }
 
-// put stores an entry here and on disk, and returns the one that it replaces, nil if there is none. It sets the pace at
-// which changes of the id are followed.
-func (s *Store) put(e *entry) (old *entry) {
+// put keeps a policy in memory and on disk, and returns the one that it replaces, or nil. It sets the back-off for
+// another id.
+func (s *Store) put(p *storedPolicy) (old *storedPolicy) {
 	s.table.Lock()
-	old = s.table.Records[e.domain]
-	if old != nil && e.fetched.Sub(old.fetched) < paceMemory {
-		e.pace = old.pace
-		if old.id != e.id {
-			e.pace = min(max(2*old.pace, firstPace), lastPace)
+	old = s.table.Records[p.domain]
+	if old != nil && p.fetched.Sub(old.fetched) < idBackOffForgotten {
+		p.idBackOff = old.idBackOff
+		if old.id != p.id {
+			p.idBackOff = min(max(2*old.idBackOff, minIDBackOff), maxIDBackOff)
 		}
 	}
-	s.table.Put(e.domain, e)
+	s.table.Put(p.domain, p)
 	s.table.Unlock()
 	s.table.Save()
 	return old
-}
-
-// load reads a policy from the disk. The clock was wrong when one from the future was fetched, or is wrong now: it
-// holds for its max_age from now on, unless it is renewed, and keeps its time on disk.
-func load(domain string, value []byte) (*entry, error) {
-	e, err := decode(domain, value)
-	if now := time.Now(); err == nil && e.fetched.After(now) {
-		e = newEntry(domain, e.id, e.policy, now)
-		e.refresh = now
-	}
-	return e, err
 }

@@ -20,5 +20,5 @@ func TestAPolicyOfManyLinesWeighsWhatItTakes(t *testing.T) {
 	for _, line := range p.Raw {
 		takes += len(line) + int(unsafe.Sizeof(line))
 	}
-	require.GreaterOrEqual(t, newEntry("example.com", "1", p, time.Now()).weight, takes/heavy)
+	require.GreaterOrEqual(t, newStoredPolicy("example.com", "1", p, time.Now()).weight, takes/weightUnit)
 }
