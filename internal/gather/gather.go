@@ -83,14 +83,14 @@ type Decider func(policy.Facts, policy.Options) policy.Decision
 type gathering struct {
 	*Engine
 	options policy.Options
-	by      dns.Effort
+	effort  dns.Effort
 	ctx     context.Context
 	facts   *policy.Facts
-	timeout time.Duration // for one question
+	timeout time.Duration // for one question: questionTimeout, or more if the resolver is slow
 	until   time.Time     // deadline of the questions that are asked together; unused with CacheOnly
 
-	record   *dns.Call // the record that announces an MTA-STS policy; nil: it was not asked for
-	recordBy time.Time // when it is late
+	record   *dns.Call // the lookup of the record that announces an MTA-STS policy; nil: not asked for
+	recordBy time.Time // the deadline of record
 	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
 }
 
@@ -98,17 +98,19 @@ type gathering struct {
 // f. The only error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it, from the same f. Any other
 // failure is a fact.
 func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
-	by dns.Effort) (policy.Decision, error) {
+	effort dns.Effort) (policy.Decision, error) {
+	const maxSteps = 8 // more than any decision takes
 	if e.Recall != nil && f.Nexthop.MayHaveHistory() {
 		f.Promises = e.Recall(f.Nexthop.Name)
 	}
-	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: f, timeout: timeout}
-	for range 8 { // more than any decision takes
+	g := &gathering{Engine: e, ctx: ctx, options: o, effort: effort, facts: f, timeout: questionTimeout}
+	for range maxSteps {
 		d := decide(*f, o)
 		if d.Need.Required.Empty() {
 			return d, nil
 		}
-		if g.fetch(d.Need); g.uncached {
+		g.fetch(d.Need)
+		if g.uncached {
 			return d, dns.ErrNotCached
 		}
 		f.Known.Add(d.Need.Required)
@@ -119,12 +121,12 @@ func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o 
 // fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.
 func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
-	if !g.by.CacheOnly && !g.by.Untrusted {
+	if !g.effort.CacheOnly && !g.effort.Untrusted {
 		for _, q := range n.Expected {
 			if q.Type == dns.TypeTXT {
 				g.askRecord()
 			} else {
-				g.Start(g.ctx, q, g.by) // so that the answer is there when it is needed
+				g.Start(g.ctx, q, g.effort) // so that the answer is there when it is needed
 			}
 		}
 	}
@@ -155,11 +157,12 @@ func (g *gathering) fetch(n policy.Need) {
 	g.all(fetches)
 }
 
-// all runs the fetches, at the same time where they may wait.
+// all runs the fetches: concurrently if they may wait. With Effort.CacheOnly it stops at a fact that is not cached.
 func (g *gathering) all(fetches []func()) {
-	if g.by.CacheOnly || len(fetches) < 2 {
+	if g.effort.CacheOnly || len(fetches) < 2 {
 		for _, fetch := range fetches {
-			if fetch(); g.uncached {
+			fetch()
+			if g.uncached {
 				return
 			}
 		}

@@ -13,18 +13,18 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// Hosts bounds the lookups about MX hosts: a domain with one good host and 31 whose name servers are silent would
-// otherwise hold so many places in the resolver that other domains wait. The first hosts of a next hop that mail is
-// sent to need no place. The others share a number of places, and so do all hosts of domains that remote senders chose.
-// It also remembers which hosts were signed.
+// Hosts bounds concurrent lookups of MX hosts: a domain with one good host and 31 hosts on silent name servers would
+// otherwise occupy the resolver for other domains. The first policy.FirstHosts hosts of a next hop that mail is sent to
+// are not bounded. The others share a limit, and all hosts of domains that untrusted senders chose share another. Hosts
+// also remembers which hosts were signed.
 type Hosts struct {
-	others, untrusted *semaphore.Weighted // a place for each lookup
+	others, untrusted *semaphore.Weighted // one place per lookup
 
 	seed   maphash.Seed
 	signed [1 << 13]atomic.Uint64 // hashes of the hosts that had secure addresses when they were last looked up
 }
 
-const places = 64 // of each kind
+const places = 64 // of each of the two limits
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
@@ -34,22 +34,18 @@ func NewHosts() *Hosts {
 
 var errPlaces = errors.New("too many lookups in progress")
 
-// enter waits for a place for host i, but not longer than until. Call leave when the lookup is done.
+// enter waits for a place for host i if it needs one, but not longer than until. Call leave when the lookup is done.
 func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
-	var shared *semaphore.Weighted
-	switch {
-	case g.Hosts == nil || g.by.CacheOnly:
-	case g.by.Untrusted:
-		shared = g.Hosts.untrusted
-	case i >= policy.FirstHosts:
-		shared = g.Hosts.others
-	}
-	if shared == nil {
+	if g.Hosts == nil || g.effort.CacheOnly || !g.effort.Untrusted && i < policy.FirstHosts {
 		return func() {}, nil
+	}
+	shared := g.Hosts.others
+	if g.effort.Untrusted {
+		shared = g.Hosts.untrusted
 	}
 	ctx, cancel := context.WithDeadline(g.ctx, until)
 	defer cancel()
-	if shared.Acquire(ctx, 1) != nil {
+	if err := shared.Acquire(ctx, 1); err != nil {
 		return nil, errPlaces
 	}
 	return func() { shared.Release(1) }, nil
@@ -58,10 +54,11 @@ func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 // noteSigned remembers whether the addresses of a host are secure: its TLSA records can be asked for together with
 // them, which saves a round trip. See policy.Need. Lookups that remote senders cause change nothing.
 func (g *gathering) noteSigned(host string, addresses dns.Status) {
-	if g.Hosts == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
+	if g.Hosts == nil || g.effort.CacheOnly || g.effort.Untrusted || addresses == dns.Indeterminate {
 		return
 	}
-	if slot, hash := g.Hosts.slot(host); addresses == dns.Secure {
+	slot, hash := g.Hosts.slot(host)
+	if addresses == dns.Secure {
 		slot.Store(hash)
 	} else {
 		slot.CompareAndSwap(hash, 0)
