@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/stub"
 )
 
@@ -79,20 +78,12 @@ func (e *exam) checkResolvConf(st stub.State) {
 	}
 }
 
-// nameservers reads a resolv.conf(5) as the C library does: three servers at most, and without any the one on this
-// machine.
+// nameservers returns the servers that the C library asks with a resolv.conf(5). A Stub without servers of its own
+// reads the file in the same way. A file that cannot be read counts as one without servers.
 func nameservers(path string) []string {
-	text, _ := regfile.Read(path)
-	var servers []string
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && len(servers) < 3 {
-			if server, err := stub.ParseServer(f[1]); err == nil {
-				servers = append(servers, server.String())
-			}
-		}
-	}
-	if len(servers) == 0 {
+	s, err := stub.New(stub.Options{ResolvConf: path})
+	if err != nil {
 		return []string{"127.0.0.1:53"}
 	}
-	return servers
+	return s.State().Servers
 }

@@ -16,7 +16,9 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/testkit"
 )
 
@@ -32,7 +34,7 @@ func TestASoundSender(t *testing.T) {
 	require.True(t, r.Sound())
 	require.Zero(t, r.Untested)
 	require.Equal(t, []string{
-		"daemon-running", "resolver-validating", "resolver-same", "chroot-resolver-same", "postfix-running", "postfix-version", "smtp-level", "dnssec-lookups",
+		"daemon-running", "resolver-validating", "chroot-resolver-same", "postfix-running", "postfix-version", "smtp-level", "dnssec-lookups",
 		"tls-map-present", "transport-map-present", "guard-present", "service-present", "roots-found",
 		"socket-answers", "postmap-answers", "socket-answers", "postmap-answers", "own-domains-known", "own-domain-covered",
 		"egress-open",
@@ -259,6 +261,32 @@ func TestNoResolvConfInTheChroot(t *testing.T) {
 		found = append(found, f.What)
 	}
 	require.Contains(t, strings.Join(found, "\n"), "smtp(8) uses 127.0.0.1:53 because there is no "+s.dir)
+}
+
+// Postfix asks the servers that the C library finds in resolv.conf(5). It ignores a server with a port there, and asks
+// 127.0.0.1 if there is no other.
+func TestTheServersOfPostfix(t *testing.T) {
+	t.Parallel()
+	const local, port = "nameserver 127.0.0.1\n", "nameserver 127.0.0.1:5300\n"
+	for _, c := range []struct{ own, system, chroot, resolver, what, chrooted string }{
+		{"127.0.0.1:53", local, local, "resolver-same", "", "chroot-resolver-same"},
+		{"127.0.0.1:53", "search own.example\n", port, "resolver-same", "", "chroot-resolver-same"},
+		{"127.0.0.1:5300", port, "", "resolver-differs", "policyd asks 127.0.0.1:5300, and DIR has 127.0.0.1:53", "chroot-resolver-same"},
+		{"127.0.0.1:5300", local, local, "resolver-differs", "policyd asks 127.0.0.1:5300, and DIR has 127.0.0.1:53", "chroot-resolver-same"},
+		{"192.0.2.2:53 192.0.2.1:53", "nameserver 192.0.2.1\nnameserver 192.0.2.2\n", port, "resolver-same", "", "chroot-resolver-differs"},
+		{"192.0.2.1:53", port + "nameserver 192.0.2.1\n", "nameserver 192.0.2.1\n", "resolver-same", "", "chroot-resolver-same"},
+	} {
+		s := newSender(t)
+		s.write("resolv.conf", c.system)
+		s.write("queue/etc/resolv.conf", c.chroot)
+		e := exam{plan: plan{
+			Options: Options{Settings: s.loaded(), ResolvConf: s.dir + "/resolv.conf"},
+			queue:   s.dir + "/queue", params: postfix.Settings{"smtp/unix/chroot": "y"},
+		}}
+		e.checkResolvConf(stub.State{Servers: strings.Fields(c.own), Source: "settings"})
+		require.Equal(t, []string{c.resolver, c.chrooted}, codes(Report{Findings: e.findings}), c)
+		require.Contains(t, strings.Replace(e.findings[0].What, e.ResolvConf, "DIR", 1), c.what)
+	}
 }
 
 // A mistake in the settings is the first finding, and everything else is examined all the same.

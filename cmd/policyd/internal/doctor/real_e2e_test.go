@@ -78,7 +78,7 @@ func TestASoundSetUp(t *testing.T) {
 	example := strings.ReplaceAll(string(mainCF), "inet:127.0.0.1:2526", "unix:policyd/sock")
 	example = strings.ReplaceAll(example, `#       {/@(.*\.)?own\.example`, `        {/@(.*\.)?own\.example`)
 	dir := s.realConfig(installed, debianMain+"smtp_tls_CAfile = DIR/roots.pem\n"+example, debianMaster+string(masterCF))
-	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
+	r := s.examined(Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
 	require.True(t, r.Sound(), "%+v", r.Findings)
 	s.golden(r, "sound.txt")
 }
@@ -115,7 +115,7 @@ smtp_tls_CApath = DIR
 smtp_tls_policy_maps = proxy:socketmap:unix:policyd/sock:tls-policy-tlsrpt
 transport_maps = socketmap:unix:policyd/sock:transport
 `, debianMaster+"smtps26 unix - - n - - smtp\n  -o smtp_tls_security_level=may\n")
-	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
+	r := s.examined(Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
 	require.False(t, r.Sound())
 	s.golden(r, "broken.txt")
 }

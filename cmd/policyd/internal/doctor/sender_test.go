@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,9 @@ type sender struct {
 	user     int
 }
 
+// systemServer is the server in resolv.conf.
+const systemServer = "192.0.2.53"
+
 // memory is what follows the start of a process in proc(5).
 const memory = " 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0\n"
 
@@ -55,8 +59,8 @@ func newSender(t *testing.T) *sender {
 	s.status.Version, s.status.Settings.Mode = "1.0", "enforce"
 	s.status.Connections.Listeners = s.settings.Server.Listen
 	s.status.Probes = &probe.Stats{Hosts: map[string]uint64{"open": 3}}
-	s.write("resolv.conf", "nameserver "+s.dns.Addr()+"\n")
-	s.write("queue/etc/resolv.conf", "nameserver "+s.dns.Addr()+"\n")
+	s.write("resolv.conf", "nameserver "+systemServer+"\n")
+	s.write("queue/etc/resolv.conf", "nameserver "+systemServer+"\n")
 	s.write("roots.pem", string(smtptest.NewCA(t).PEM()))
 	s.params = map[string]string{
 		"mail_version": "3.7.11", "config_directory": dir + "/etc", "queue_directory": dir + "/queue", "compatibility_level": "3.6",
@@ -155,5 +159,18 @@ func (s *sender) made() Options {
 // examine has the doctor examine the sender.
 func (s *sender) examine() Report {
 	s.t.Helper()
-	return Examine(s.t.Context(), s.made())
+	return s.examined(s.made())
+}
+
+// examined is Examine without the finding that policyd asks another server than Postfix: the server of the test has a
+// port of its own, which resolv.conf cannot name. TestTheServersOfPostfix is about that finding.
+func (s *sender) examined(o Options) Report {
+	s.t.Helper()
+	r := Examine(s.t.Context(), o)
+	differs := "policyd asks " + s.dns.Addr() + ", and " + o.ResolvConf + " has " + systemServer + ":53"
+	if i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.What == differs }); i >= 0 {
+		r.Findings = slices.Delete(r.Findings, i, i+1)
+		r.Warnings--
+	}
+	return r
 }
