@@ -38,19 +38,6 @@ func Find(postconf, configDirectory string) (Commands, error) {
 // beside returns the path of another command in the directory of postconf.
 func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir(c.Postconf), name) }
 
-// Settings are the lines "name = value" that postconf(1) prints. With -x, all $names are expanded. With -P, they are
-// the parameters that services in master.cf set themselves, such as smtp/unix/relayhost; with -F, the columns of
-// master.cf, such as smtp/unix/chroot.
-type Settings map[string]string
-
-// Of returns a parameter as a service, such as smtp/unix, has it.
-func (s Settings) Of(service, name string) string {
-	if value, ok := s[service+"/"+name]; ok {
-		return value
-	}
-	return s[name]
-}
-
 // Read returns the settings that postconf(1) prints for each of these lists of arguments. The error names a parameter
 // among them that is unknown.
 func (c Commands) Read(ctx context.Context, lists ...string) (Settings, error) {

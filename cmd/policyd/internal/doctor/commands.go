@@ -49,10 +49,10 @@ func (p plan) ownFile() []string {
 func (p plan) serviceCommands() []string {
 	var all []string
 	want := p.wantedService()
-	isNew := p.program(want.Service) != "smtp"
+	isNew := p.params.Program(want.Service) != "smtp"
 	if isNew {
 		all = append(all, p.edit("-M", want.Service+"="+want.Definition))
-	} else if p.chrooted(want.Service) != p.chrooted(smtp) {
+	} else if p.params.Chrooted(want.Service) != p.params.Chrooted(smtp) {
 		all = append(all, p.edit("-F", want.Service+"/chroot="+p.chrootColumn()))
 	}
 	for _, r := range serviceRules(p.Settings.Port26.Transport) {
@@ -119,7 +119,7 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
 		}
 	}
-	if p.program(p.service()) == "smtp" {
+	if p.params.Program(p.service()) == "smtp" {
 		r.Commands = append(r.Commands, p.edit("-MX", p.service()))
 	}
 	if len(r.Commands) > 0 {

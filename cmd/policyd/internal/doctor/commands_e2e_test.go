@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/postfix"
 )
 
 const installed = "/usr/sbin/postconf"
@@ -110,7 +112,7 @@ func commands(t *testing.T, postconf string) {
 			require.NotEmpty(t, l.Commands)
 			run(t, postconf, l.Commands)
 			tlsMap := "tls-policy"
-			if (plan{version: l.Postfix}).since(10, 0) {
+			if (postfix.Settings{"mail_version": l.Postfix}).Since(10, 0) {
 				tlsMap = "tls-policy-tlsrpt"
 			}
 			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), value(t, postconf, dir, "smtp_tls_policy_maps"))
@@ -122,8 +124,8 @@ func commands(t *testing.T, postconf string) {
 			require.Equal(t, "$myhostname, localhost.own.example, localhost", value(t, postconf, dir, "mydestination"))
 			setup, err := newPlan(t.Context(), o)
 			require.NoError(t, err)
-			require.Equal(t, "smtp", setup.program("smtps26/unix"))
-			require.True(t, setup.chrooted("smtps26/unix"))
+			require.Equal(t, "smtp", setup.params.Program("smtps26/unix"))
+			require.True(t, setup.params.Chrooted("smtps26/unix"))
 			require.Equal(t, []string{"yes", "secure", ""}, []string{setup.params["smtps26/unix/smtp_tls_wrappermode"], setup.params["smtps26/unix/smtp_tls_security_level"], setup.params["smtps26/unix/smtp_fallback_relay"]})
 
 			l, err = MakeLines(t.Context(), o)

@@ -61,7 +61,7 @@ func (e *exam) checkResolvConf(st stub.State) {
 			"policyd asks "+strings.Join(own, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
 			e.setting("dns", "remove servers"), "# or name the same servers in "+e.ResolvConf)
 	}
-	if !e.chrooted(smtp) {
+	if !e.params.Chrooted(smtp) {
 		return
 	}
 	inside := filepath.Join(e.queue, "etc/resolv.conf")

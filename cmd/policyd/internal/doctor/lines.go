@@ -47,7 +47,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	if err != nil {
 		return Lines{}, err
 	}
-	if !p.since(4, 0) {
+	if !p.params.Since(4, 0) {
 		return Lines{}, fmt.Errorf("this is %s: policyd needs Postfix 3.4 or later", p.version)
 	}
 	l := Lines{

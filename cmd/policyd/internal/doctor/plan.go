@@ -3,12 +3,9 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
@@ -132,29 +129,6 @@ func (p plan) service() string { return p.Settings.Port26.Transport + "/unix" }
 // routes reports whether policyd may return routes.
 func (p plan) routes() bool { return p.Settings.Port26.Mode != "off" }
 
-// chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
-func (p plan) chrooted(service string) bool {
-	column := p.params[service+"/chroot"]
-	level, _ := strconv.ParseFloat(p.params["compatibility_level"], 64)
-	return column == "y" || column == "-" && level < 1
-}
-
-// program returns the program of a service; "" means that there is no such service.
-func (p plan) program(service string) string {
-	name, _, _ := strings.Cut(p.params[service+"/command"], " ")
-	return name
-}
-
-// overrides returns the services that set a parameter themselves.
-func (p plan) overrides(parameter string) (services []string) {
-	for _, name := range slices.Sorted(maps.Keys(p.params)) {
-		if service, ok := strings.CutSuffix(name, "/"+parameter); ok {
-			services = append(services, service)
-		}
-	}
-	return services
-}
-
 func (p plan) mainCF() string   { return filepath.Join(p.directory, "main.cf") }
 func (p plan) masterCF() string { return filepath.Join(p.directory, "master.cf") }
 
@@ -221,7 +195,7 @@ func pattern(domain string) string {
 }
 
 // inlineTables reports whether the version has regexp:{…} (postconf(5)).
-func (p plan) inlineTables() bool { return p.since(7, 0) }
+func (p plan) inlineTables() bool { return p.params.Since(7, 0) }
 
 // guard returns the table with the domains of this site.
 func (p plan) guard() string {
@@ -261,13 +235,5 @@ func (p plan) wantedService() Service {
 
 // chrootColumn returns the fifth column of master.cf for the service: that of smtp.
 func (p plan) chrootColumn() string {
-	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
-}
-
-// since reports whether this is Postfix 3.minor.patch or later. A version looks like 3.7, 3.10.2 or, for a snapshot,
-// 3.12-20260101; any other text counts as older than all of them.
-func (p plan) since(minor, patch int) bool {
-	var parts [3]int
-	_, _ = fmt.Sscanf(p.version, "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // a missing part is 0
-	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
+	return map[bool]string{true: "y", false: "n"}[p.params.Chrooted(smtp)]
 }

@@ -15,9 +15,9 @@ func is(name, value string) string {
 
 func (e *exam) checkVersion() {
 	switch what := "Postfix " + e.version; {
-	case !e.since(4, 0):
+	case !e.params.Since(4, 0):
 		e.found("postfix-too-old", what, "# upgrade to Postfix 3.4 or later")
-	case !e.since(5, 0):
+	case !e.params.Since(5, 0):
 		e.found("postfix-no-host-list", what, e.setting("port26", `mode = "off"`),
 			"# or upgrade to Postfix 3.5 or later")
 	default:
@@ -81,16 +81,16 @@ func (e *exam) checkPolicyMaps() {
 	// Postfix has a use for the MTA-STS attributes in TLSRPT reports, and since 3.10.5 checks the names of MX hosts
 	// against them.
 	useful := e.params["smtp_tlsrpt_enable"] == "yes" ||
-		e.since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
+		e.params.Since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
 	switch what := list[at].text + " with Postfix " + e.version; {
-	case list[at].serves == "tls-policy-tlsrpt" && !e.since(10, 0):
+	case list[at].serves == "tls-policy-tlsrpt" && !e.params.Since(10, 0):
 		e.found("tls-map-tlsrpt-too-early", what, wanted)
-	case list[at].serves == "tls-policy" && e.since(10, 0) && useful:
+	case list[at].serves == "tls-policy" && e.params.Since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
-	for _, service := range e.overrides(policyMaps) {
+	for _, service := range e.params.Overriding(policyMaps) {
 		own := e.params.Of(service, policyMaps)
-		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
+		if slices.Contains([]string{"smtp", "lmtp"}, e.params.Program(service)) &&
 			!slices.ContainsFunc(e.tables(policyMaps, own), func(t table) bool { return t.ours }) {
 			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
 				e.edit("-PX", service+"/"+policyMaps))
@@ -125,7 +125,7 @@ func (e *exam) checkTransportMaps() {
 // checkService examines the service for implicit TLS in master.cf.
 func (e *exam) checkService() {
 	service, name := e.service(), "service "+e.Settings.Port26.Transport
-	if e.program(service) != "smtp" {
+	if e.params.Program(service) != "smtp" {
 		if _, at := e.asking(transportMaps); at >= 0 {
 			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands()...)
 		}
@@ -146,7 +146,7 @@ func (e *exam) checkService() {
 // checkTLSRequired examines whether a message with the header TLS-Required: no (RFC 8689) breaks implicit TLS.
 func (e *exam) checkTLSRequired() {
 	header := e.params["tls_required_enable"] == "yes"
-	if _, at := e.asking(transportMaps); at >= 0 && header && e.since(10, 0) && !e.since(10, 6) {
+	if _, at := e.asking(transportMaps); at >= 0 && header && e.params.Since(10, 0) && !e.params.Since(10, 6) {
 		e.found("tls-required-breaks-port26", "Postfix "+e.version+" with the service "+e.Settings.Port26.Transport,
 			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
 	}

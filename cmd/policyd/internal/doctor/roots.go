@@ -35,7 +35,7 @@ func (e *exam) checkRoots() {
 	case !hashed(directory):
 		e.found("roots-missing", "smtp_tls_CApath = "+directory+" has no certificate under a hashed name", line,
 			"# or:", "openssl rehash "+directory)
-	case e.chrooted(smtp) && !hashed(inside):
+	case e.params.Chrooted(smtp) && !hashed(inside):
 		e.found("roots-not-in-chroot", "smtp(8) is chrooted and "+inside+" has no certificate", line,
 			"# or, because Debian copies them then:", "systemctl restart postfix")
 	default:

@@ -13,7 +13,7 @@ func (e *exam) asSMTPHas(r rule) (value, what, change string) {
 
 // checkServiceTables examines the tables of policyd in the services that set a parameter themselves.
 func (e *exam) checkServiceTables(parameter string) {
-	for _, service := range e.overrides(parameter) {
+	for _, service := range e.params.Overriding(parameter) {
 		for _, t := range e.tables(parameter, e.params.Of(service, parameter)) {
 			e.checkTable(parameter, t, "# in "+e.masterCF()+", service "+service+": "+t.right)
 		}

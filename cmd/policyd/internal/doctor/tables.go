@@ -84,7 +84,7 @@ func (p plan) mapFor(parameter string) string {
 	switch {
 	case parameter == transportMaps:
 		return "transport"
-	case p.since(10, 0):
+	case p.params.Since(10, 0):
 		return "tls-policy-tlsrpt"
 	}
 	return "tls-policy"
@@ -113,7 +113,7 @@ func (p plan) endpointOf(listener string) string {
 func (p plan) barred(endpoint string) bool {
 	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix {
 		clients := []string{smtp, "relay/unix", "rewrite/unix", p.service()}
-		return filepath.IsAbs(path) && slices.ContainsFunc(clients, p.chrooted)
+		return filepath.IsAbs(path) && slices.ContainsFunc(clients, p.params.Chrooted)
 	}
 	host, _, _ := net.SplitHostPort(strings.TrimPrefix(endpoint, "inet:"))
 	a, _ := netip.ParseAddr(host)
