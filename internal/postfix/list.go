@@ -111,6 +111,13 @@ func Tokens(text string) []string {
 	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 })
 }
 
+// InlineEntries returns the entries of an inline table of regular expressions, regexp:{ ... }, and false for any other
+// table.
+func InlineEntries(table string) (entries []string, ok bool) {
+	inside, ok := strings.CutPrefix(table, "regexp:{")
+	return Tokens(strings.TrimSuffix(inside, "}")), ok
+}
+
 // canonical returns a name as it is compared: A-labels, lower case, no final dot. A name that cannot be converted
 // stays as it is, in lower case. A dot in front stays.
 func canonical(name string) string {

@@ -22,6 +22,17 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+func TestInlineEntries(t *testing.T) {
+	t.Parallel()
+	entries, ok := InlineEntries("regexp:{ {/a, b/ :}, {/c/ :} }")
+	require.True(t, ok)
+	require.Equal(t, []string{"{/a, b/ :}", "{/c/ :}"}, entries)
+	for _, table := range []string{"regexp:/etc/postfix/own", "pcre:{{/a/ :}}", ""} {
+		_, ok := InlineEntries(table)
+		require.False(t, ok, table)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	keys := func(l list, table string) string { return strings.Join(l.keys(table, "a.b.test"), " ") }

@@ -4,7 +4,8 @@
 // mydestination, relay_domains and the virtual domains, so a route for a domain that is received here makes a mail loop
 // (transport(5)). The Site uses the settings, Postfix's own lists, matched as match_list(3) does, and the names and
 // addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs from
-// Postfix, more domains count as received here, not fewer. A Client judges receivers as smtp(8) does.
+// Postfix, more domains count as received here, not fewer. A Client judges receivers as smtp(8) does. The methods of
+// Settings are rules of Postfix for what postconf(1) prints.
 package postfix
 
 import (

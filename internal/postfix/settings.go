@@ -52,3 +52,6 @@ func (s Settings) Since(minor, patch int) bool {
 	_, _ = fmt.Sscanf(s["mail_version"], "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // a missing part is 0
 	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }
+
+// InlineTables reports whether this version has inline tables of regular expressions, regexp:{ ... } (postconf(5)).
+func (s Settings) InlineTables() bool { return s.Since(7, 0) }

@@ -80,7 +80,7 @@ func (p plan) set(name, value string) string {
 
 // correction returns a shell command that corrects the tables in a parameter. A guard in a file needs further commands.
 func (p plan) correction(parameter string) string {
-	if parameter == transportMaps && !p.inlineTables() {
+	if parameter == transportMaps && !p.params.InlineTables() {
 		return correct
 	}
 	return p.set(parameter, p.wanted(parameter))
@@ -143,7 +143,7 @@ var emptyEntry = regexp.MustCompile(`^\{/@[^ ]*/\s+:\s*\}$`)
 
 // isGuard reports whether a table only keeps the domains of this site from policyd.
 func (p plan) isGuard(table string) bool {
-	entries, inline := inlineEntries(table)
+	entries, inline := postfix.InlineEntries(table)
 	other := func(entry string) bool { return !emptyEntry.MatchString(entry) }
 	return table == p.guardFile() || inline && !slices.ContainsFunc(entries, other)
 }

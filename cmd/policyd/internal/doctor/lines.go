@@ -60,7 +60,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	if p.routes() {
 		svc := p.wantedService()
 		l.Services, l.Master = append(l.Services, svc), svc.lines()
-		if !p.inlineTables() {
+		if !p.params.InlineTables() {
 			for _, own := range p.own {
 				l.Own = append(l.Own, fileEntry(own))
 			}
@@ -77,7 +77,7 @@ func (p Parameter) lines() []string {
 	}
 	lines := []string{p.Name + " ="}
 	for _, table := range postfix.Tokens(p.Value) {
-		entries, inline := inlineEntries(table)
+		entries, inline := postfix.InlineEntries(table)
 		if !inline {
 			lines = append(lines, "    "+table)
 			continue

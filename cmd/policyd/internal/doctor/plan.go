@@ -101,7 +101,7 @@ func newPlan(ctx context.Context, o Options) (p plan, err error) {
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
 	p.version = p.params["mail_version"]
 	for _, l := range p.daemon.Connections.Listeners {
-		p.endpoints = append(p.endpoints, p.endpointOf(l))
+		p.endpoints = append(p.endpoints, p.params.Endpoint(l))
 	}
 	i := slices.IndexFunc(p.endpoints, func(e string) bool { return !strings.HasPrefix(e, "unix:/") && !p.barred(e) })
 	p.endpoint = append(p.endpoints, "inet:127.0.0.1:2526")[max(i, 0)]
@@ -112,7 +112,7 @@ func newPlan(ctx context.Context, o Options) (p plan, err error) {
 	p.lists, p.domains = received.Lists()
 	p.own = []string{`/@localhost(\.localdomain)?$/`}
 	for _, d := range p.domains {
-		inGuard := d == p.params["myhostname"] && p.inlineTables()
+		inGuard := d == p.params["myhostname"] && p.params.InlineTables()
 		if !inGuard && d != "localhost" && d != "localhost.localdomain" {
 			p.own = append(p.own, pattern(d))
 		}
@@ -174,7 +174,7 @@ func (p plan) wanted(parameter string) string {
 	}
 	if at < 0 {
 		at = len(list)
-		list = append(list, table{text: socketmapTable(p.endpoint, p.mapFor(parameter))})
+		list = append(list, table{text: postfix.SocketmapTable(p.endpoint, p.mapFor(parameter))})
 	}
 	switch own := list[at]; {
 	case parameter != transportMaps || slices.ContainsFunc(list[:at], isPattern):
@@ -194,12 +194,9 @@ func pattern(domain string) string {
 	return `/@` + regexp.QuoteMeta(domain) + `$/`
 }
 
-// inlineTables reports whether the version has regexp:{…} (postconf(5)).
-func (p plan) inlineTables() bool { return p.params.Since(7, 0) }
-
 // guard returns the table with the domains of this site.
 func (p plan) guard() string {
-	if !p.inlineTables() {
+	if !p.params.InlineTables() {
 		return p.guardFile()
 	}
 	entries := []string{`{/@$myhostname$$/  :}`}
@@ -216,12 +213,6 @@ func guardEntry(pattern string) string { return "{" + strings.ReplaceAll(pattern
 
 // fileEntry returns a pattern as a line of a file.
 func fileEntry(pattern string) string { return pattern + "    :" }
-
-// inlineEntries returns the entries of an inline table of patterns.
-func inlineEntries(table string) (entries []string, ok bool) {
-	inside, ok := strings.CutPrefix(table, "regexp:{")
-	return postfix.Tokens(strings.TrimSuffix(inside, "}")), ok
-}
 
 // wantedService returns the service for implicit TLS.
 func (p plan) wantedService() Service {

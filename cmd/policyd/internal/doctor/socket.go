@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -31,7 +32,8 @@ func (e *exam) checkConnections(ctx context.Context) {
 		switch {
 		case slices.ContainsFunc(asked[:i], same), broken[t.endpoint]:
 		case e.reach(t.endpoint) && e.answer(ctx, t.endpoint, t.name):
-			table := socketmapTable(e.outside(t.endpoint), t.name) // postmap(1) does not run in the queue directory
+			// postmap(1) does not run in the queue directory.
+			table := postfix.SocketmapTable(e.params.Outside(t.endpoint), t.name)
 			if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
 				e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 			} else {
@@ -45,7 +47,7 @@ func (e *exam) checkConnections(ctx context.Context) {
 
 // reach reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
 func (e *exam) reach(at string) bool {
-	path, unix := strings.CutPrefix(e.outside(at), "unix:")
+	path, unix := strings.CutPrefix(e.params.Outside(at), "unix:")
 	if e.barred(at) {
 		code, what := "socket-outside-chroot", at+" in "+e.mainCF()
 		if !unix {
@@ -82,7 +84,7 @@ func (e *exam) listener(setting, unit string) string {
 
 // lookup makes one request directly.
 func (e *exam) lookup(ctx context.Context, at, name, key string) (socketmap.Reply, error) {
-	client, err := socketmap.Dial(ctx, strings.TrimPrefix(e.outside(at), "inet:"))
+	client, err := socketmap.Dial(ctx, strings.TrimPrefix(e.params.Outside(at), "inet:"))
 	if err != nil {
 		return socketmap.Reply{}, err
 	}

@@ -1,9 +1,6 @@
 package doctor
 
 import (
-	"net"
-	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -37,13 +34,10 @@ func (p plan) tables(parameter, value string) []table {
 	var list []table
 	for _, text := range postfix.Tokens(value) {
 		t := table{text: text, pattern: strings.HasPrefix(text, "regexp:") || strings.HasPrefix(text, "pcre:")}
-		rest, isSocketmap := strings.CutPrefix(strings.TrimPrefix(text, "proxy:"), "socketmap:")
-		if i := strings.LastIndexByte(rest, ':'); isSocketmap && i > 0 {
-			t.endpoint, t.name = rest[:i], rest[i+1:]
-		}
+		t.endpoint, t.name = postfix.ParseSocketmap(text)
 		t.serves = lookup.CanonicalMap(t.name)
 		here := t.endpoint != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
-			return p.outside(e) == p.outside(t.endpoint) || e == rest
+			return p.params.Outside(e) == p.params.Outside(t.endpoint) || e == t.endpoint+":"+t.name
 		})
 		fits := t.serves != "" && (t.serves == "transport") == (parameter == transportMaps)
 		t.ours = here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
@@ -56,7 +50,7 @@ func (p plan) tables(parameter, value string) []table {
 		if t.serves != p.mapFor(parameter) {
 			name = p.mapFor(parameter)
 		}
-		t.right = socketmapTable(at, name)
+		t.right = postfix.SocketmapTable(at, name)
 		list = append(list, t)
 	}
 	return list
@@ -77,8 +71,6 @@ func join(list []table) string {
 	return strings.Join(texts, ", ")
 }
 
-func socketmapTable(endpoint, name string) string { return "socketmap:" + endpoint + ":" + name }
-
 // mapFor returns the map of policyd for a parameter that fits the version.
 func (p plan) mapFor(parameter string) string {
 	switch {
@@ -90,41 +82,7 @@ func (p plan) mapFor(parameter string) string {
 	return "tls-policy"
 }
 
-// endpointOf returns the endpoint of a listener. A TCP listener for all addresses is reached over loopback.
-func (p plan) endpointOf(listener string) string {
-	if path, unix := strings.CutPrefix(listener, "unix:"); unix {
-		if inside, err := filepath.Rel(p.queue, path); err == nil && filepath.IsLocal(inside) {
-			return "unix:" + inside
-		}
-		return listener
-	}
-	host, port, _ := net.SplitHostPort(listener) // checked
-	switch {
-	case host == "::", host == "" && p.params["inet_protocols"] == "ipv6":
-		host = "::1"
-	case host == "", host == "0.0.0.0":
-		host = "127.0.0.1"
-	}
-	return "inet:" + net.JoinHostPort(host, port)
-}
-
-// barred reports whether Postfix's processes cannot connect to an endpoint: a path that chrooted processes do not see,
-// or an address of a family that inet_protocols excludes.
+// barred reports whether Postfix's processes that ask policyd cannot connect to an endpoint.
 func (p plan) barred(endpoint string) bool {
-	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix {
-		clients := []string{smtp, "relay/unix", "rewrite/unix", p.service()}
-		return filepath.IsAbs(path) && slices.ContainsFunc(clients, p.params.Chrooted)
-	}
-	host, _, _ := net.SplitHostPort(strings.TrimPrefix(endpoint, "inet:"))
-	a, _ := netip.ParseAddr(host)
-	only := p.params["inet_protocols"]
-	return a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
-}
-
-// outside returns an endpoint as a process outside the queue directory reaches it.
-func (p plan) outside(endpoint string) string {
-	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix && !filepath.IsAbs(path) {
-		return "unix:" + filepath.Join(p.queue, path)
-	}
-	return endpoint
+	return p.params.Barred(endpoint, smtp, "relay/unix", "rewrite/unix", p.service())
 }
