@@ -195,23 +195,20 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
 	e, n := c.shard(q).get(q, c.options.Epoch())
 	now := time.Now()
-	waits := e.waits(now)
-	switch {
-	case e.alive(now):
-		c.stats.hits.Add(1)
-		if !by.Untrusted {
-			c.refreshAhead(&e, now)
-		}
-	case (waits || late) && e.usable(now):
-		c.stats.stale.Add(1)
-	case waits:
-		c.stats.failures.Add(1)
-		n.use(by)
-		failure := e.failure
-		return nil, &failure
-	default:
+	if known := e.alive(now) || e.waits(now) || late && e.usable(now); !known {
 		return nil, dns.ErrNotCached
 	}
 	n.use(by)
+	switch {
+	case e.alive(now):
+		c.stats.hits.Add(1)
+		c.refreshAhead(&e, by, now)
+	case e.usable(now):
+		c.stats.stale.Add(1)
+	default:
+		c.stats.failures.Add(1)
+		failure := e.failure
+		return nil, &failure
+	}
 	return e.answer(), nil
 }

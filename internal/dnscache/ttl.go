@@ -47,9 +47,9 @@ func (e *entry) due(now time.Time) bool {
 
 // refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
 // chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
-// that is not in use is never refreshed.
-func (c *Cache) refreshAhead(e *entry, now time.Time) {
-	if e.due(now) && (e.Expires.Sub(now) <= e.life/20 || rand.IntN(4) == 0) {
+// that is not in use is never refreshed; neither is one for an untrusted lookup.
+func (c *Cache) refreshAhead(e *entry, by dns.Effort, now time.Time) {
+	if !by.Untrusted && e.due(now) && (e.Expires.Sub(now) <= e.life/20 || rand.IntN(4) == 0) {
 		c.ahead.start(dns.Question{Name: e.Name, Type: e.Type})
 	}
 }
