@@ -103,6 +103,11 @@ func TestBoundSmallAndChanged(t *testing.T) {
 		}
 		fill(1000)
 		require.Equal(t, shards, c.Stats().Entries, "never less than one for each shard")
+		require.Equal(t, shards, c.Stats().MaxEntries)
+		for _, n := range []int{shards + 1, 1000, 12_345} {
+			c.SetMaxEntries(n)
+			require.Equal(t, n, c.Stats().MaxEntries)
+		}
 		c.SetMaxEntries(-1)
 		fill(1000)
 		require.Equal(t, 1000, c.Stats().Entries)

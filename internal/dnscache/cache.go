@@ -52,7 +52,6 @@ type Cache struct {
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
 	stats                        counters
-	maxEntries                   atomic.Int64
 }
 
 const shards = 64
@@ -107,11 +106,10 @@ func MaxBytes(entries int) int64 {
 // SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
 func (c *Cache) SetMaxEntries(n int) {
 	n = cmp.Or(max(n, 0), 400_000)
-	c.maxEntries.Store(int64(n))
 	bytes := min(MaxBytes(n), c.options.MaxBytes)
-	for _, s := range c.shards {
+	for i, s := range c.shards {
 		s.mu.Lock()
-		s.limit, s.bytesLimit = max(n/shards, 1), bytes/shards
+		s.limit, s.bytesLimit = max((n+i)/shards, 1), bytes/shards // the limits add up to n
 		s.mu.Unlock()
 	}
 }
@@ -137,7 +135,6 @@ func (c *Cache) Stats() Stats {
 	st := Stats{
 		Hits: n.hits.Load(), Misses: n.misses.Load(), Failures: n.failures.Load(), Stale: n.stale.Load(),
 		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(),
-		MaxEntries: int(c.maxEntries.Load()),
 		Answers: map[string]uint64{
 			"secure": n.answers[dns.Secure].Load(), "insecure": n.answers[dns.Insecure].Load(),
 			"bogus": n.bogus.Load(), "failed": n.failed.Load(),
@@ -147,6 +144,7 @@ func (c *Cache) Stats() Stats {
 		s.mu.Lock()
 		st.Entries += s.count
 		st.Bytes += s.bytes
+		st.MaxEntries += s.limit
 		st.MaxBytes += s.bytesLimit
 		s.mu.Unlock()
 	}
