@@ -24,13 +24,10 @@ func unknown(q dns.Question) entry {
 	return entry{RRset: dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type}}
 }
 
-// newEntry returns the entry for an answer to q that arrived then.
-func newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
+// newEntry returns the entry for an answer that arrived then.
+func newEntry(r *dns.RRset, arrived time.Time) entry {
 	e := entry{RRset: *r, data: r.Pack(), life: r.Expires.Sub(arrived).Round(time.Second)}
-	e.Name, e.Type, e.Records = q.Name, q.Type, nil
-	if r.Owner == r.Name {
-		e.Owner = q.Name
-	}
+	e.Records = nil
 	return e
 }
 

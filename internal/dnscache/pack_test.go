@@ -38,7 +38,7 @@ func TestPack(t *testing.T) {
 				r.Owner = "alias.example"
 			}
 			e := new(entry)
-			*e = newEntry(q, &r, time.Now())
+			*e = newEntry(&r, time.Now())
 			e.warned = j == 2
 			if j == 3 {
 				if i == 1 {

@@ -33,7 +33,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	case r.Epoch != epoch.Answers: // void already
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
-		e := newEntry(q, r, arrived)
+		e := newEntry(r, arrived)
 		n, confirmed := s.with(q, &e), e.confirms(&old)
 		if !arrived.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
 			n, confirmed = s.with(q, nil), false
