@@ -20,7 +20,7 @@ func full(b testing.TB, n int) (*Cache, []dns.Question) {
 		q := mxOf(fmt.Sprint("d", i, ".example"))
 		r, err := says(dns.Secure, time.Hour, false)(q)
 		require.NoError(b, err)
-		c.store(q, r)
+		_, _, err = c.store(q, r, nil)
 		require.NoError(b, err)
 		questions = append(questions, q)
 	}

@@ -40,12 +40,25 @@ func (e *entry) answer() *dns.RRset {
 	return &r
 }
 
+// forget removes everything but the question.
+func (e *entry) forget() { *e = unknown(dns.Question{Name: e.Name, Type: e.Type}) }
+
+// fail notes the failure of a lookup beside an answer that may still be of use. The question is not asked again for
+// minBackOff, and after each further failure for twice as long.
+func (e *entry) fail(f *dns.Error, now time.Time) {
+	backOff := max(minBackOff, min(2*e.backOff, maxBackOff))
+	if !e.usable(now) {
+		e.forget()
+	}
+	e.Epoch, e.failure, e.backOff, e.retry = f.Epoch.Answers, *f, backOff, now.Add(backOff)
+}
+
 // removeVoid removes what is void at the present epoch: an answer of other servers or of another trust, and also a
 // failure of an outage that has ended.
 func (e *entry) removeVoid(present dns.Epoch) {
 	switch {
 	case e.Epoch != present.Answers:
-		*e = unknown(dns.Question{Name: e.Name, Type: e.Type})
+		e.forget()
 	case e.failure.Epoch != present:
 		e.failure, e.backOff, e.retry = dns.Error{}, 0, time.Time{}
 	}

@@ -86,16 +86,9 @@ func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 		if err != nil && !ok {
 			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: before, Err: err}
 		}
-		if failure == nil {
-			r = c.store(q, r)
-		} else {
-			r, failure = c.storeFailure(q, failure)
-		}
-		switch present := c.options.Epoch().Answers; {
-		case r != nil && r.Epoch == present:
-			return r, nil
-		case r == nil && failure.Epoch.Answers == present:
-			return nil, failure
+		r, epoch, err := c.store(q, r, failure)
+		if epoch == c.options.Epoch().Answers {
+			return r, err
 		}
 	}
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing"}
