@@ -312,12 +312,21 @@ func TestCacheFailureBackOff(t *testing.T) {
 // A failure that is no *Error, an answer without status and a panic are failures too.
 func TestCacheOddResolver(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		next.set(func(dns.Question) (*dns.RRset, error) { return nil, errors.New("dial: \x00\u00e4") })
-		require.Equal(t, "dial: ??", gets(c, mxOf("a.example")))
+		const invalid = "the resolver returned no valid result"
+		odd := errors.New("not a *dns.Error")
+		next.set(func(q dns.Question) (*dns.RRset, error) {
+			r, _ := says(dns.Secure, time.Hour, false)(q)
+			return r, odd
+		})
+		_, err := c.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
+		require.ErrorContains(t, err, invalid)
+		require.ErrorIs(t, err, odd)
 		next.set(func(dns.Question) (*dns.RRset, error) { return nil, nil })
-		require.Equal(t, "an answer without a security status", gets(c, mxOf("b.example")))
-		next.set(says(dns.Indeterminate, time.Hour, false))
-		require.Equal(t, "an answer without a security status", gets(c, mxOf("c.example")))
+		require.Equal(t, invalid, gets(c, mxOf("b.example")))
+		for status, name := range map[dns.Status]string{dns.Indeterminate: "c.example", dns.Secure + 1: "e.example"} {
+			next.set(says(status, time.Hour, false))
+			require.Equal(t, invalid, gets(c, mxOf(name)))
+		}
 		next.set(func(dns.Question) (*dns.RRset, error) { panic("odd") })
 		require.Equal(t, "internal error", gets(c, mxOf("d.example")))
 		next.set(says(dns.Secure, time.Hour, false))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/text"
 )
 
 // How many calls run for deliveries, for names that remote parties chose, and to refresh. The shares are separate:
@@ -79,12 +78,9 @@ func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
 		before := c.options.Epoch()
 		r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
-		if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
-			err = errors.New("an answer without a security status")
-		}
 		failure, ok := errors.AsType[*dns.Error](err)
-		if err != nil && !ok {
-			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: before, Err: err}
+		if !ok && (err != nil || r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
+			failure = &dns.Error{Question: q, Reason: "the resolver returned no valid result", Epoch: before, Err: err}
 		}
 		r, epoch, err := c.store(q, r, failure)
 		if epoch == c.options.Epoch().Answers {
