@@ -142,23 +142,41 @@ func (s *shard) unsaid(name string) {
 	s.put(s.with(mxOf(name), &e))
 }
 
-// Names that this site uses stay, refreshed or not; names of untrusted lookups are evicted.
+// Names that were used stay, refreshed or not, and others are evicted.
 func TestBoundWhoGoes(t *testing.T) {
 	var stats counters
 	s := newShard(&stats)
 	s.limit, s.bytesLimit = 3, 1<<20
-	for _, name := range []string{"hot", "strange", "refreshed"} {
+	for _, name := range []string{"hot", "unused", "refreshed"} {
 		s.unsaid(name)
-		s.node(name).use(dns.Effort{Untrusted: name == "strange"})
+		s.node(name).used.Store(name != "unused")
 	}
 	s.unsaid("refreshed")
 	s.unsaid("new")
-	require.Nil(t, s.node("strange"))
+	require.Nil(t, s.node("unused"))
 	require.NotNil(t, s.node("hot"))
 	require.NotNil(t, s.node("refreshed"))
 	s.unsaid("newer")
 	require.NotNil(t, s.node("refreshed"), "its mark goes over to the new answer")
 	s.sound(t)
+}
+
+// A hit marks its name as used, whether it is an answer or a failure, unless the lookup is untrusted.
+func TestBoundCountsUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, say := range []func(q dns.Question) (*dns.RRset, error){says(dns.Secure, time.Hour, false), fails} {
+			c, q := New(&facts{say: say}, Options{}), mxOf("example.com")
+			used := func() bool { return c.shard(q).node(q.Name).used.Load() }
+			gets(c, q)
+			require.False(t, used(), "storing is not use")
+			gets(c, q, dns.Effort{Untrusted: true})
+			require.False(t, used())
+			gets(c, q)
+			require.True(t, used())
+			gets(c, q, dns.Effort{Untrusted: true})
+			require.True(t, used(), "it stays used")
+		}
+	})
 }
 
 // Names in use stay in a flood of others, although answers are stored again: that moves no name closer to the pointer.
@@ -175,7 +193,7 @@ func TestBoundNamesKeepTheirPlaces(t *testing.T) {
 		if i%(bound/2) == 0 {
 			for h := range hot {
 				require.NotNil(t, s.node(name(h)), i)
-				s.node(name(h)).use(dns.Effort{})
+				s.node(name(h)).used.Store(true)
 			}
 		}
 		s.unsaid(fmt.Sprint("flood", i))
@@ -219,7 +237,7 @@ func TestBoundEvictionEnds(t *testing.T) {
 		for !stop.Load() {
 			for _, q := range []string{"0", "1", "2", "3"} {
 				if n := s.node(q); n != nil {
-					n.use(dns.Effort{})
+					n.used.Store(true)
 				}
 			}
 		}

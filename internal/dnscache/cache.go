@@ -196,7 +196,10 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset
 	if known := e.alive(now) || e.waits(now) || late && e.usable(now); !known {
 		return nil, dns.ErrNotCached
 	}
-	n.use(by)
+	// An untrusted lookup does not count as use: a remote party could otherwise evict what this site needs.
+	if !by.Untrusted && !n.used.Load() {
+		n.used.Store(true)
+	}
 	switch {
 	case e.alive(now):
 		c.stats.hits.Add(1)

@@ -29,13 +29,6 @@ type shard struct {
 	pointer    int // the next candidate for eviction
 }
 
-// use marks the node as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
-func (n *node) use(by dns.Effort) {
-	if !by.Untrusted && !n.used.Load() {
-		n.used.Store(true)
-	}
-}
-
 // weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring,
 // and what the allocator adds to a string. The estimate is within a third of the truth.
 func (n *node) weigh() int64 {
