@@ -24,13 +24,6 @@ func unknown(q dns.Question) entry {
 	return entry{RRset: dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type}}
 }
 
-// newEntry returns the entry for an answer that arrived then.
-func newEntry(r *dns.RRset, arrived time.Time) entry {
-	e := entry{RRset: *r, data: r.Pack(), life: r.Expires.Sub(arrived).Round(time.Second)}
-	e.Records = nil
-	return e
-}
-
 // answer returns the answer for callers.
 func (e *entry) answer() *dns.RRset {
 	r := e.RRset

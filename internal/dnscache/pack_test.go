@@ -37,9 +37,8 @@ func TestPack(t *testing.T) {
 			if j%3 == 0 {
 				r.Owner = "alias.example"
 			}
-			e := new(entry)
-			*e = newEntry(&r, time.Now())
-			e.warned = j == 2
+			e := &entry{RRset: r, data: r.Pack(), life: time.Until(r.Expires).Round(time.Second), warned: j == 2}
+			e.Records = nil
 			if j == 3 {
 				if i == 1 {
 					*e = unknown(q)

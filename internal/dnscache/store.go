@@ -51,7 +51,8 @@ func (c *Cache) store(q dns.Question, r *dns.RRset, failure *dns.Error) (*dns.RR
 		return old.answer(), old.Epoch, nil
 	case r.Epoch == present.Answers: // otherwise it is void already
 		const share = 4 // of the shard: a larger node would evict many others
-		e := newEntry(r, now)
+		e := entry{RRset: *r, data: r.Pack(), life: r.Expires.Sub(now).Round(time.Second)}
+		e.Records = nil
 		n, confirmed := s.with(q, &e), e.confirms(&old)
 		if !now.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
 			n, confirmed = s.with(q, nil), false
