@@ -4,50 +4,55 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
-// ask asks one server after the other until the lookup must end: after a timeout or a network error the next try, which
-// is at the same server if there is only one, and after a failure that a server reports the next server. It returns
-// what a server reported, which is worth more than a timeout.
-func (s *Stub) ask(ctx context.Context, q dnsmsg.Query, now *state, until time.Time) (*dns.RRset, error) {
-	servers := now.candidates()
-	epoch, reason := s.epoch(now), "no time left"
-	var failed *dns.Error
-	bogus := false // perhaps: a server that validates reported SERVFAIL
+// ask asks the candidates of a state one after the other, until there is a useful answer or the lookup must end.
+//
+// Each server is asked once. If there is only one, it is asked a second time after a timeout, but not after another
+// error. After a SERVFAIL from a server that validates, the name may be bogus: a server that does not validate would
+// return it as insecure, so it is skipped.
+//
+// If there is no useful answer, the error is what a server reported last, such as SERVFAIL, which says more than a
+// timeout. If no server answered, it is the first failure of the network.
+func (s *Stub) ask(ctx context.Context, st *state, q dnsmsg.Query, until time.Time) (*dns.RRset, error) {
+	servers, epoch := st.candidates(), s.epoch(st)
 	began := time.Now()
-	at := began
+	at := began // when the next query is sent
+	perhapsBogus := false
+	var failed *dns.Error
+	reason := "no time left" // the same with the name of the server, for State
 	for i := range max(len(servers), 2) {
-		server, timeout := servers[i%len(servers)], now.options.Timeout
+		server, timeout := servers[i%len(servers)], st.options.Timeout
 		if i > 0 {
-			timeout = timeout * 5 / 3
+			timeout = st.options.retryTimeout()
 		}
-		if timeout = min(timeout, until.Sub(at)); timeout <= 0 || ctx.Err() != nil {
+		timeout = min(timeout, until.Sub(at))
+		if timeout <= 0 || ctx.Err() != nil {
 			break
 		}
-		if bogus && !now.validates(server) {
-			continue // it would return an insecure answer
+		if perhapsBogus && !st.validates(server) {
+			continue
 		}
-		answer, took, err := s.query(ctx, now, server, q, at, timeout)
+		answer, took, err := s.query(ctx, st, server, q, at, timeout)
 		at = at.Add(took)
-		if now.options.Observe != nil {
-			now.options.Observe(q.Type, rcodeLabel(answer, err), took)
+		if st.options.Observe != nil {
+			st.options.Observe(q.Type, rcodeLabel(answer, err), took)
 		}
 		if err == nil {
-			trusted := now.Result == Validating // only servers that passed are asked then
-			rrset, ttl, wrong := answer.RRset(q, trusted)
-			if wrong == nil {
-				now.health.succeeded()
+			adCounts := st.Result == Validating // the server has passed the self-test: it is a candidate
+			rrset, ttl, unusable := answer.RRset(q, adCounts)
+			if unusable == nil {
+				st.health.succeeded()
 				rrset.Expires, rrset.Epoch = at.Add(ttl), epoch.Answers
 				return rrset, nil
 			}
-			failed, _ = errors.AsType[*dns.Error](wrong)
+			failed, _ = errors.AsType[*dns.Error](unusable)
 			reason = server.String() + ": " + failed.Reason
-			bogus = bogus || answer.Rcode() == dnsmsg.ServerFailure && now.validates(server)
+			perhapsBogus = perhapsBogus || answer.Rcode() == dnsmsg.ServerFailure && st.validates(server)
 		} else if failed == nil {
 			reason = server.String() + ": " + networkReason(err)
 			failed = &dns.Error{Question: q.Question(), Reason: reason, Err: err}
@@ -56,44 +61,19 @@ func (s *Stub) ask(ctx context.Context, q dnsmsg.Query, now *state, until time.T
 			break
 		}
 	}
-	// Otherwise the caller left before a server could answer.
-	if ctx.Err() == nil || at.Sub(began) >= now.options.Timeout {
-		now.health.failed(q.Question(), began, reason)
+	// If the caller left before a server could answer, that says nothing about the servers.
+	if ctx.Err() == nil || at.Sub(began) >= st.options.Timeout {
+		st.health.failed(q.Question(), began, reason)
 	}
-	if failed == nil {
+	if failed == nil { // no server was asked
 		failed = &dns.Error{Question: q.Question(), Reason: reason, Err: cmp.Or(ctx.Err(), context.DeadlineExceeded)}
 	}
 	failed.Epoch = epoch
 	return nil, failed
 }
 
-// candidates returns the servers that may be asked: only those that have passed the self-test, if some have. Those that
-// answered last time come first.
-func (st *state) candidates() []*server {
-	servers := st.servers
-	if st.Result == Validating {
-		servers = st.passed
-	}
-	order := servers
-	for _, s := range servers {
-		if s.failing.Load() {
-			order = append(slices.DeleteFunc(slices.Clone(order), func(o *server) bool { return o == s }), s)
-		}
-	}
-	return order
-}
-
-// validates reports whether a server recognises bogus answers, as far as is known.
-func (st *state) validates(server *server) bool {
-	if st.Result != NotTrusted {
-		return slices.Contains(st.passed, server)
-	}
-	yes, _ := st.options.trusts([]Server{server.Server}) // none has been tested
-	return yes
-}
-
-// query sends a query once and notes whether the server answers, and after how long.
-func (s *Stub) query(ctx context.Context, now *state, server *server, q dnsmsg.Query, sent time.Time,
+// query sends a query once. It notes in the health of the servers whether this one answers, and after how long.
+func (s *Stub) query(ctx context.Context, st *state, server *server, q dnsmsg.Query, sent time.Time,
 	timeout time.Duration,
 ) (answer *dnsmsg.Answer, took time.Duration, err error) {
 	answer, err = s.exchange(server, ctx, q, sent.Add(timeout))
@@ -102,17 +82,18 @@ func (s *Stub) query(ctx context.Context, now *state, server *server, q dnsmsg.Q
 		return nil, took, err // the caller left, which is not a failure of the server
 	}
 	if err != nil || took >= slowAnswer {
-		now.health.doubt.Store(true)
+		st.health.suspect.Store(true)
 	}
-	if server.failing.Swap(err != nil) && err == nil {
-		s.retest() // it may have been restarted with other settings
+	wasFailing := server.failing.Swap(err != nil)
+	if wasFailing && err == nil {
+		s.requestSelfTest() // it may have been restarted with other settings
 	}
 	return answer, took, err
 }
 
-// send sends a query of our own once.
-func (s *Stub) send(ctx context.Context, now *state, server *server, q dnsmsg.Query) (*dnsmsg.Answer, error) {
-	return s.exchange(server, ctx, q, time.Now().Add(now.options.Timeout))
+// send sends a query of our own once. Whether the server answers it is not noted.
+func (s *Stub) send(ctx context.Context, st *state, server *server, q dnsmsg.Query) (*dnsmsg.Answer, error) {
+	return s.exchange(server, ctx, q, time.Now().Add(st.options.Timeout))
 }
 
 // rcodeLabel is the Rcode of Options.Observe.
@@ -130,9 +111,9 @@ func rcodeLabel(answer *dnsmsg.Answer, err error) string {
 // other names on a CNAME chain included, or false if the server returns none (RFC 4035 section 3.2.1). It is for
 // display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
-	now := s.now.Load()
+	st := s.current.Load()
 	query, _ := dnsmsg.NewQuery(q)
-	answer, err := s.send(ctx, now, now.candidates()[0], query)
+	answer, err := s.send(ctx, st, st.candidates()[0], query)
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -4,11 +4,11 @@ package stub
 func (s *Stub) FollowResolvConf() { s.followResolvConf() }
 
 // Close closes the connections to the servers, as Run does at its end.
-func (s *Stub) Close() { s.now.Load().close() }
+func (s *Stub) Close() { s.current.Load().close() }
 
 // Silent returns the servers that did not answer when they were last asked.
 func (s *Stub) Silent() (list []string) {
-	for _, server := range s.now.Load().servers {
+	for _, server := range s.current.Load().servers {
 		if server.failing.Load() {
 			list = append(list, server.String())
 		}

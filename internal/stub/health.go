@@ -13,8 +13,8 @@ import (
 const (
 	slowAnswer = time.Second     // from here on an answer is late
 	minOutage  = 5 * time.Second // how long every lookup must have failed before an outage is reported
-	// quietOutage is how long no lookup must have succeeded, and one must have failed, for the success that follows to
-	// end an outage on a machine that asks seldom.
+	// quietOutage applies to machines with few lookups, where too few names fail for an outage to be reported. There, a
+	// success at least quietOutage after the first failure ends an outage.
 	quietOutage = 30 * time.Second
 	// outageNames is how many different names must have failed in succession for the servers to be at fault, and not
 	// the names: someone may ask for a bogus name again and again.
@@ -23,7 +23,7 @@ const (
 
 // health is what is known about how the servers of a list answer. It never decides whether an answer is secure.
 type health struct {
-	doubt   atomic.Bool    // since the servers were last watched, a query or a lookup failed, or an answer was late
+	suspect atomic.Bool    // since needsCheck was last called, a query or a lookup failed, or an answer was late
 	outages *atomic.Uint32 // Stub.outages
 
 	mu sync.Mutex
@@ -33,49 +33,49 @@ type health struct {
 
 // streak is a number of lookups that have failed in succession, whichever server was asked.
 type streak struct {
-	since     time.Time      // when the first of them began; zero: none has failed
-	questions []dns.Question // the last three, for different names
-	reason    string         // of the last failure
-	ours      bool           // a question of our own has failed too
+	since          time.Time      // when the first of them began; zero: none has failed
+	questions      []dns.Question // the last three, for different names
+	reason         string         // of the last failure
+	ownQueryFailed bool           // a query of our own has failed too
 }
 
-// doubtful reports whether questions of our own should tell if the servers answer, and in time. The questions are those
-// to ask servers that answer our own: a resolver without an uplink still answers what it has in its cache.
-func (h *health) doubtful() (doubt bool, questions []dns.Question) {
+// needsCheck reports whether Run should send the servers a query of its own, to learn whether they answer in time. The
+// questions are for servers that do: a resolver that has lost its uplink still answers from its cache.
+func (h *health) needsCheck() (needed bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	many := len(h.questions) == outageNames
-	doubt = h.doubt.Swap(false) || h.ours || many
-	if many && !h.ours {
+	suspect := h.suspect.Swap(false)
+	if h.manyNames() && !h.ownQueryFailed {
 		questions = slices.Clone(h.questions)
 	}
-	return doubt, questions
+	return suspect || h.ownQueryFailed || h.manyNames(), questions
 }
 
-// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then. If
-// none did before, an outage has ended.
-func (h *health) watched(began time.Time, useful bool) {
+// noteOwnQuery notes the result of a query of our own that was sent to all servers then: whether one of them gave a
+// useful answer. If none did before, an outage has ended.
+func (h *health) noteOwnQuery(began time.Time, useful bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.since.IsZero() || began.Before(h.success):
-	case useful && h.ours:
-		h.end()
+	case useful && h.ownQueryFailed:
+		h.succeededLocked()
 	default:
-		h.ours = !useful
+		h.ownQueryFailed = !useful
 	}
 }
 
-// succeeded notes that a lookup has succeeded. If that ends an outage, its failures count no more.
+// succeeded notes that a lookup has succeeded. If that ends an outage, the failures during it no longer count.
 func (h *health) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.end()
+	h.succeededLocked()
 }
 
-// end is succeeded where h.mu is held.
-func (h *health) end() {
-	if h.outage() || h.ours || !h.since.IsZero() && time.Since(h.since) >= quietOutage {
+// succeededLocked is succeeded where h.mu is held.
+func (h *health) succeededLocked() {
+	quiet := !h.since.IsZero() && time.Since(h.since) >= quietOutage
+	if h.outage() || h.ownQueryFailed || quiet {
 		h.outages.Add(1)
 	}
 	h.success, h.streak = time.Now(), streak{}
@@ -93,20 +93,27 @@ func (h *health) failed(q dns.Question, began time.Time, reason string) {
 		h.since = began
 	}
 	h.reason = reason
-	h.doubt.Store(true)
-	same := func(o dns.Question) bool { return apart(o.Name) == apart(q.Name) }
-	if !slices.ContainsFunc(h.questions, same) {
-		h.questions = append(h.questions[max(0, len(h.questions)+1-outageNames):], q)
+	h.suspect.Store(true)
+	sameName := func(o dns.Question) bool { return withoutService(o.Name) == withoutService(q.Name) }
+	if slices.ContainsFunc(h.questions, sameName) {
+		return
 	}
+	if len(h.questions) == outageNames {
+		h.questions = h.questions[1:]
+	}
+	h.questions = append(h.questions, q)
 }
+
+// manyNames reports whether enough different names have failed for the servers to be at fault; h.mu is held.
+func (h *health) manyNames() bool { return len(h.questions) == outageNames }
 
 // outage reports whether the servers fail, and not only some names; h.mu is held.
 func (h *health) outage() bool {
-	return (h.ours || len(h.questions) == outageNames) && time.Since(h.since) >= minOutage
+	return (h.ownQueryFailed || h.manyNames()) && time.Since(h.since) >= minOutage
 }
 
-// state returns since when the servers have failed, and the last reason, or the zero time.
-func (h *health) state() (since time.Time, reason string) {
+// failingSince returns when the present outage began, and the last reason, or the zero time.
+func (h *health) failingSince() (since time.Time, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.outage() {
@@ -115,9 +122,9 @@ func (h *health) state() (since time.Time, reason string) {
 	return time.Time{}, ""
 }
 
-// apart returns the name without the labels in front that begin with an underscore: _mta-sts.example.com fails with
-// example.com.
-func apart(name string) string {
+// withoutService returns the name without the labels in front that begin with an underscore: _mta-sts.example.com fails
+// with example.com.
+func withoutService(name string) string {
 	for strings.HasPrefix(name, "_") {
 		_, name, _ = strings.Cut(name, ".")
 	}

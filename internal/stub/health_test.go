@@ -50,13 +50,13 @@ func TestMuteServersAreAnOutage(t *testing.T) {
 		since := time.Now()
 		s.failing(t, mxOf("a.example"))
 		s.requireNoOutage(t) // it may be the name's fault
-		time.Sleep(2 * (2*s.now.Load().options.Timeout + watchInterval))
+		time.Sleep(2 * (2*s.current.Load().options.Timeout + watchInterval))
 		st := s.State()
 		require.True(t, since.Equal(st.FailingSince), st.FailingSince)
 		require.Contains(t, []string{"127.0.0.8:53: timed out", "127.0.0.9:53: timed out"}, st.FailingReason)
 
 		w.set(func() { w.dead["127.0.0.8"], w.dead["127.0.0.9"] = false, false })
-		time.Sleep(2 * (s.now.Load().options.Timeout + watchInterval))
+		time.Sleep(2 * (s.current.Load().options.Timeout + watchInterval))
 		s.requireNoOutage(t) // it has ended without a lookup
 	})
 }
@@ -174,20 +174,20 @@ func TestALateFailureIsNoOutage(t *testing.T) {
 		began := time.Now()
 		fail(began)
 		time.Sleep(minOutage - 1)
-		since, reason := h.state()
+		since, reason := h.failingSince()
 		require.Zero(t, since)
 		require.Empty(t, reason)
 		time.Sleep(time.Nanosecond)
-		since, reason = h.state()
+		since, reason = h.failingSince()
 		require.Equal(t, began, since)
 		require.Equal(t, "timed out", reason)
 
 		h.succeeded()
 		require.EqualValues(t, 1, h.outages.Load())
 		fail(began)
-		h.watched(began, false)
+		h.noteOwnQuery(began, false)
 		time.Sleep(time.Hour)
-		since, _ = h.state()
+		since, _ = h.failingSince()
 		require.Zero(t, since)
 		h.succeeded()
 		require.EqualValues(t, 1, h.outages.Load())
@@ -238,7 +238,7 @@ func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
 		}
 		require.LessOrEqual(t, len(w.log), 2, "during the outage the back-off holds")
 		w.set(func() { w.dead["127.0.0.9"] = false })
-		time.Sleep(2*watchInterval + s.now.Load().options.Timeout)
+		time.Sleep(2*watchInterval + s.current.Load().options.Timeout)
 		require.NoError(t, ask())
 		time.Sleep(20 * time.Second) // what has begun ends
 	})
@@ -335,13 +335,13 @@ func TestABadDomainKeepsItsBackOff(t *testing.T) {
 func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := open(onThisMachine(), nil)[0]
+		s := newServers(onThisMachine(), nil)[0]
 		begins, ends := 0, 0
 		for range 10 * 60 {
-			if s.logs("silent") {
+			if s.mustLog("silent") {
 				begins++
 			}
-			if s.logs("") {
+			if s.mustLog("") {
 				ends++
 			}
 			time.Sleep(time.Second)
@@ -349,10 +349,10 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		require.Equal(t, 10, begins)
 		require.Equal(t, begins, ends)
 		time.Sleep(time.Minute)
-		require.True(t, s.logs("silent"))
+		require.True(t, s.mustLog("silent"))
 		time.Sleep(time.Hour)
-		require.False(t, s.logs("silent"), "it continues")
-		require.True(t, s.logs("late"), "another condition")
+		require.False(t, s.mustLog("silent"), "it continues")
+		require.True(t, s.mustLog("late"), "another condition")
 	})
 }
 
@@ -406,7 +406,7 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 			began := time.Now()
 			h.failed(mxOf("a.example"), began, "timed out")
 			time.Sleep(watchInterval)
-			h.watched(began, !confirmed)
+			h.noteOwnQuery(began, !confirmed)
 			time.Sleep(time.Second)
 			h.succeeded()
 			require.Equal(t, confirmed, h.outages.Load() == 1)
@@ -419,9 +419,9 @@ func TestAnEpochNeverDecreases(t *testing.T) {
 	t.Parallel()
 	s, err := New(Options{Servers: []string{"127.0.0.1"}})
 	require.NoError(t, err)
-	h := s.now.Load().health
+	h := s.current.Load().health
 	h.failed(mxOf("a.example"), time.Now(), "timed out")
-	h.watched(time.Now(), false)
+	h.noteOwnQuery(time.Now(), false)
 	h.succeeded()
 	before := s.Epoch()
 	require.EqualValues(t, 1, before.Failures)

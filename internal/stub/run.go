@@ -16,7 +16,7 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	watchInterval = 2 * time.Second // how often servers that do not answer are tried again
+	watchInterval = 2 * time.Second // how often resolv.conf is read, and servers that do not answer are tried again
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.
@@ -24,22 +24,24 @@ func (s *Stub) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
-	defer func() { s.now.Load().close() }()
-	s.retest()
-	wait := selfTestSoon
+	defer func() { s.current.Load().close() }()
+	s.requestSelfTest()
+	wait := selfTestSoon // after the next test if not all servers pass it
 	var next <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.change:
+		case <-s.testRequested:
 			wait = selfTestSoon
 		case <-next:
 		}
 		if s.SelfTest(ctx) {
-			wait, next = selfTestSoon, time.After(selfTestAgain)
+			next = time.After(selfTestAgain)
+			wait = selfTestSoon
 		} else {
-			wait, next = min(2*wait, selfTestLate), time.After(wait)
+			next = time.After(wait)
+			wait = min(2*wait, selfTestLate)
 		}
 	}
 }
@@ -49,91 +51,105 @@ func (s *Stub) Run(ctx context.Context) error {
 func (s *Stub) followResolvConf() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now.Load()
-	servers, err := serversOf(now.options)
-	if len(now.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, now.list) {
-		s.use(now.options, servers)
+	st := s.current.Load()
+	servers, err := serversOf(st.options)
+	if len(st.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, st.list) {
+		s.use(st.options, servers)
 	}
 }
 
 // watch reads resolv.conf and watches the servers, every two seconds until ctx ends.
 func (s *Stub) watch(ctx context.Context) {
-	for tick := time.Tick(watchInterval); ; {
+	tick := time.Tick(watchInterval)
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick:
 			s.followResolvConf()
-			if now := s.now.Load(); !now.options.Off {
-				s.watchServers(ctx, now)
+			if st := s.current.Load(); !st.options.Off {
+				s.watchServers(ctx, st)
 			}
 		}
 	}
 }
 
-// watchServers asks all servers a question of our own if one of them did not answer, or was late, and while lookups
-// fail: names that back off would not be asked for.
-func (s *Stub) watchServers(ctx context.Context, now *state) {
+// watchServers sends every server a query of our own if one did not answer or was late, or while lookups fail.
+// Otherwise an outage would not be seen to end, because the cache does not repeat failed lookups during their back-off.
+//
+// The servers that answer are also asked some of the questions that failed last: without an uplink they can answer only
+// from their cache.
+func (s *Stub) watchServers(ctx context.Context, st *state) {
 	began := time.Now()
-	doubt, questions := now.health.doubtful()
-	if !doubt {
+	needed, failedQuestions := st.health.needsCheck()
+	if !needed {
 		return
 	}
-	var all sync.WaitGroup
-	var sound atomic.Bool
-	for _, server := range now.servers {
-		all.Go(func() {
-			if !s.watchServer(ctx, now, server) || !slices.Contains(now.candidates(), server) {
+	var queries sync.WaitGroup
+	var useful atomic.Bool
+	for _, server := range st.servers {
+		queries.Go(func() {
+			answers := s.watchServer(ctx, st, server)
+			if !answers || !slices.Contains(st.candidates(), server) {
 				return
 			}
-			sound.Store(true)
-			for _, q := range questions {
-				all.Go(func() {
-					query, _ := dnsmsg.NewQuery(q)
-					answer, err := s.send(ctx, now, server, query)
-					if err == nil && answer.Useful() {
-						now.health.succeeded()
-					}
-				})
+			useful.Store(true)
+			for _, q := range failedQuestions {
+				queries.Go(func() { s.repeat(ctx, st, server, q) })
 			}
 		})
 	}
-	all.Wait()
+	queries.Wait()
 	if ctx.Err() == nil {
-		now.health.watched(began, sound.Load())
+		st.health.noteOwnQuery(began, useful.Load())
 	}
 }
 
-// watchServer asks one server a question of our own, and reports whether the answer is useful.
-func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool {
-	query, _ := dnsmsg.NewQuery(dns.Question{Name: now.options.SelfTestNames[0], Type: dns.TypeNS})
-	answer, took, err := s.query(ctx, now, server, query, time.Now(), now.options.Timeout)
-	log := now.options.Logger.With("server", server.String())
+// repeat asks a server a question that has failed. A useful answer is a success.
+func (s *Stub) repeat(ctx context.Context, st *state, server *server, q dns.Question) {
+	query, _ := dnsmsg.NewQuery(q)
+	answer, err := s.send(ctx, st, server, query)
+	if err == nil && answer.Useful() {
+		st.health.succeeded()
+	}
+}
+
+// watchServer sends one server a query of our own, and reports whether the answer is useful. It logs when the server
+// stops answering, is late, and answers in time again.
+func (s *Stub) watchServer(ctx context.Context, st *state, server *server) bool {
+	query, _ := dnsmsg.NewQuery(dns.Question{Name: st.options.SelfTestNames[0], Type: dns.TypeNS})
+	answer, took, err := s.query(ctx, st, server, query, time.Now(), st.options.Timeout)
+	log := st.options.Logger.With("server", server.String())
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
-		if server.logs("silent") {
+		if server.mustLog("silent") {
 			log.Warn("a DNS server does not answer", "reason", networkReason(err))
 		}
 	case took >= slowAnswer:
-		if server.logs("late") {
+		if server.mustLog("late") {
 			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
 		}
-	case server.logs(""):
-		log.Info("a DNS server answers in time again")
+	default:
+		if server.mustLog("") {
+			log.Info("a DNS server answers in time again")
+		}
 	}
 	return err == nil && answer.Useful()
 }
 
-// logs reports whether to log a problem that the server has now, or with "" that it answers in time again. Only one
-// goroutine at a time calls it.
-func (s *server) logs(problem string) (log bool) {
-	if log = problem != s.logged; log && problem != "" {
-		_, log = s.limit.Due()
+// mustLog notes the problem that the server has now, "" for none, and reports whether to log it: it is another one than
+// was logged last, and no problem was logged in the last minute. Only one goroutine at a time calls it.
+func (s *server) mustLog(problem string) bool {
+	if problem == s.logged {
+		return false
 	}
-	if log {
-		s.logged = problem
+	if problem != "" {
+		if _, due := s.limit.Due(); !due {
+			return false
+		}
 	}
-	return log
+	s.logged = problem
+	return true
 }

@@ -39,6 +39,9 @@ var errLost = errors.New("the connection was closed")
 
 // stream is a TCP or TLS connection to a server, which stays open for further queries. They wait concurrently, and the
 // answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
+//
+// run opens the connection and reads from it. ask registers a query as pending, sends it when the connection is open,
+// and waits: deliver, expire or end finishes it.
 type stream struct {
 	ready    chan struct{} // closed when it is open, or could not be opened
 	messages atomic.Int64  // that have arrived
@@ -71,7 +74,8 @@ func (s *server) overStream(ctx context.Context, q dnsmsg.Query, until time.Time
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for useless := 0; ; {
+	useless := 0
+	for {
 		c := s.stream()
 		answer, err := c.ask(ctx, q, query)
 		if err == nil || !errors.Is(err, errLost) {
@@ -81,9 +85,10 @@ func (s *server) overStream(ctx context.Context, q dnsmsg.Query, until time.Time
 			return nil, ctx.Err()
 		}
 		if c.messages.Load() == 0 {
-			if useless++; useless > maxUseless {
-				return nil, err
-			}
+			useless++
+		}
+		if useless > maxUseless {
+			return nil, err
 		}
 	}
 }
@@ -94,12 +99,16 @@ func (s *server) stream() *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams = slices.DeleteFunc(s.streams, (*stream).closed)
-	i := slices.IndexFunc(s.streams, (*stream).responsive)
-	if i < 0 && len(s.streams) < maxStreams {
-		i, s.streams = len(s.streams), append(s.streams, newStream())
-		go s.streams[i].run(s)
+	if i := slices.IndexFunc(s.streams, (*stream).responsive); i >= 0 {
+		return s.streams[i]
 	}
-	return s.streams[max(i, 0)]
+	if len(s.streams) == maxStreams {
+		return s.streams[0]
+	}
+	c := newStream()
+	s.streams = append(s.streams, c)
+	go c.run(s)
+	return c
 }
 
 // close closes all connections. A query that waits on a stream is sent again over a new one.
@@ -119,22 +128,9 @@ func newStream() *stream { return &stream{ready: make(chan struct{}), waiting: m
 
 // run opens the stream and reads from it until it is closed.
 func (c *stream) run(s *server) {
-	client := miekg.Client{Net: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}, TLSConfig: s.tls}
-	if s.TLSName != "" {
-		client.Net = "tcp-tls"
-	}
-	conn, err := client.Dial(s.Addr.String())
-	c.mu.Lock()
-	c.conn, c.progress = conn, time.Now()
-	if c.err != nil && err == nil { // it was closed before it was open
-		_ = conn.Close()
-	}
-	c.mu.Unlock()
+	conn, err := c.open(s)
 	close(c.ready)
 	if err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-			err = errLost // in the handshake
-		}
 		c.end(err)
 		return
 	}
@@ -150,16 +146,36 @@ func (c *stream) run(s *server) {
 	}
 }
 
+// open connects to the server. The error is errLost if the server closed the connection during the handshake.
+func (c *stream) open(s *server) (*miekg.Conn, error) {
+	client := miekg.Client{Net: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}, TLSConfig: s.tls}
+	if s.TLSName != "" {
+		client.Net = "tcp-tls"
+	}
+	conn, err := client.Dial(s.Addr.String())
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		err = errLost
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn, c.progress = conn, time.Now()
+	if c.err != nil && err == nil { // it was ended before it was open
+		_ = conn.Close()
+	}
+	return conn, err
+}
+
 // ask sends a query and waits for its answer. The error is errLost if the stream was closed before the answer came.
 func (c *stream) ask(ctx context.Context, q dnsmsg.Query, query []byte) (*dnsmsg.Answer, error) {
 	p := &pending{question: q, done: make(chan struct{})}
 	c.add(p)
-	for ready := c.ready; ; {
+	ready := c.ready
+	for {
 		select {
 		case <-ready:
 			binary.BigEndian.PutUint16(query, p.id)
 			c.write(query)
-			ready = nil
+			ready = nil // it is sent once
 		case <-p.done:
 			return p.answer, p.err
 		case <-ctx.Done():
@@ -168,7 +184,7 @@ func (c *stream) ask(ctx context.Context, q dnsmsg.Query, query []byte) (*dnsmsg
 	}
 }
 
-// add gives a query an ID that no other query on the stream has.
+// add registers a query under an ID that no other query on the stream has. If the stream has ended, so has the query.
 func (c *stream) add(p *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,13 +196,16 @@ func (c *stream) add(p *pending) {
 	if len(c.waiting) == 0 {
 		c.progress = time.Now()
 	}
-	for p.id = miekg.Id(); c.waiting[p.id] != nil; p.id = miekg.Id() {
+	p.id = miekg.Id()
+	for c.waiting[p.id] != nil {
+		p.id = miekg.Id()
 	}
-	c.waiting[p.id], p.before = p, c.messages.Load()
+	p.before = c.messages.Load()
+	c.waiting[p.id] = p
 }
 
-// write sends a query. After a timeout the stream is closed, because a part of the query may have been sent. The reader
-// has any other error too, after the answers that have arrived.
+// write sends a query. After a timeout the stream is closed, because a part of the query may have been sent. Any other
+// error is left to run, which gets it too, but only after the answers that have arrived.
 func (c *stream) write(query []byte) {
 	if c.conn == nil {
 		return // it could not be opened
@@ -194,7 +213,8 @@ func (c *stream) write(query []byte) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := c.conn.Write(query); timedOut(err) {
+	_, err := c.conn.Write(query)
+	if timedOut(err) {
 		c.end(errLost)
 	}
 }
@@ -212,15 +232,16 @@ func (c *stream) deliver(octets []byte) {
 	if p == nil {
 		return
 	}
-	if p.answer, p.err = dnsmsg.Read(octets, p.id, p.question); errors.Is(p.err, dnsmsg.ErrStray) {
+	p.answer, p.err = dnsmsg.Read(octets, p.id, p.question)
+	if errors.Is(p.err, dnsmsg.ErrStray) {
 		return
 	}
 	delete(c.waiting, p.id)
 	close(p.done)
 }
 
-// expire ends a query that has no answer. If nothing has arrived since it was sent, the stream may be dead, and later
-// queries use a new one.
+// expire finishes a query that has no answer, and returns its error: dnsmsg.ErrStray, or else err. If nothing has
+// arrived since the query was sent, the stream may be dead, so it is closed: later queries use a new one.
 func (c *stream) expire(p *pending, err error) error {
 	c.mu.Lock()
 	if c.waiting[p.id] == p {

@@ -27,7 +27,7 @@ type Options struct {
 	// ResolvConf is the path of a resolv.conf(5), read again when it changes; "" means /etc/resolv.conf.
 	ResolvConf string
 	Trust      TrustMode
-	// Timeout is for the first try of a query, 3 s by default. The next try has 5/3 of it, a lookup 4 times.
+	// Timeout is how long the first query of a lookup waits, 3 s by default. See retryTimeout and lookupTimeout.
 	Timeout time.Duration
 	// SelfTestNames have a signed NS RRset, in order of preference; "." and "com." by default.
 	SelfTestNames []string
@@ -39,15 +39,20 @@ type Options struct {
 	Off     bool // send no queries other than those of Lookup
 }
 
-// Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the
-// server validates, and the answer has the AD bit.
+// retryTimeout is how long every further query of a lookup waits.
+func (o *Options) retryTimeout() time.Duration { return o.Timeout * 5 / 3 }
+
+// lookupTimeout is how long a whole lookup takes at most, the wait for the first self-test included.
+func (o *Options) lookupTimeout() time.Duration { return o.Timeout * 4 }
+
+// Stub asks the servers. See trust.go for when its answers are Secure.
 type Stub struct {
-	exchange func(*server, context.Context, dnsmsg.Query, time.Time) (*dnsmsg.Answer, error)
-	change   chan struct{} // holds an element if Run must repeat the self-test
-	mu       sync.Mutex    // guards the replacing of now, and doubted
-	doubted  time.Time     // when Doubt last had an effect
-	now      atomic.Pointer[state]
-	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
+	exchange      func(*server, context.Context, dnsmsg.Query, time.Time) (*dnsmsg.Answer, error)
+	testRequested chan struct{} // holds an element if Run must repeat the self-test
+	mu            sync.Mutex    // guards the replacing of current, and retestedAt
+	retestedAt    time.Time     // when RetestSoon last had an effect
+	current       atomic.Pointer[state]
+	outages       atomic.Uint32 // ended outages of all lists of servers: dns.Epoch.Failures, which never decreases
 }
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
@@ -59,25 +64,25 @@ type state struct {
 	Outcome           // of the self-test
 	checked time.Time // when a self-test last had a result
 	tested  time.Time // when a self-test last ended, also one without a result
-	passed  []*server // those that passed the self-test, each for itself; their AD bit counts if Result is Validating
+	passed  []*server // the servers that passed the self-test, each for itself
 	answers uint32    // dns.Epoch.Answers
 
-	inForce context.Context // ends when another state is in force
-	end     context.CancelFunc
+	superseded context.Context // ends when another state has become the current one
+	supersede  context.CancelFunc
 }
 
 // New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
-	s := &Stub{exchange: (*server).exchange, change: make(chan struct{}, 1)}
-	s.now.Store(&state{end: func() {}})
+	s := &Stub{exchange: (*server).exchange, testRequested: make(chan struct{}, 1)}
+	s.current.Store(&state{supersede: func() {}})
 	if err := s.Configure(o); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Configure applies new options and makes Run repeat the self-test. After an error the previous options remain
-// effective.
+// Configure applies new options and makes Run repeat the self-test. The error is that of an invalid server, or of a
+// resolv.conf that cannot be read. After an error the previous options remain effective.
 func (s *Stub) Configure(o Options) error {
 	o.Timeout = cmp.Or(max(o.Timeout, 0), 3*time.Second)
 	o.ResolvConf = cmp.Or(o.ResolvConf, "/etc/resolv.conf")
@@ -91,8 +96,9 @@ func (s *Stub) Configure(o Options) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.now.Load(); len(servers) == 0 && len(old.options.Servers) == 0 {
-		servers = old.list // as in followResolvConf
+	old := s.current.Load()
+	if len(servers) == 0 && len(old.options.Servers) == 0 {
+		servers = old.list // resolv.conf names none: it may be half written, as in followResolvConf
 	}
 	if len(servers) == 0 {
 		servers = []Server{{Addr: netip.MustParseAddrPort("127.0.0.1:53")}} // as the C library does
@@ -101,43 +107,57 @@ func (s *Stub) Configure(o Options) error {
 	return nil
 }
 
-// retest makes Run repeat the self-test.
-func (s *Stub) retest() {
+// requestSelfTest makes Run repeat the self-test.
+func (s *Stub) requestSelfTest() {
 	select {
-	case s.change <- struct{}{}:
+	case s.testRequested <- struct{}{}:
 	default:
 	}
 }
 
 // use makes options and servers effective and repeats the self-test; s.mu is held. A change of the servers, of the
-// roots for their certificates or of the trust in them begins a new epoch.
+// roots for their certificates or of the trust in them begins a new epoch, with new connections and without a result of
+// the self-test. Any other change keeps all of that.
 func (s *Stub) use(o Options, servers []Server) {
-	old := s.now.Load()
-	next := *old
+	old := s.current.Load()
 	trusted, reason := o.trusts(servers)
-	same, before := slices.Equal(servers, old.list), old.Result != NotTrusted
-	if !same || trusted != before || !o.RootCAs.Equal(old.options.RootCAs) {
-		next = state{list: servers, servers: open(servers, o.RootCAs), answers: old.answers + 1}
+	wasTrusted := old.Result != NotTrusted
+	sameServers := slices.Equal(servers, old.list)
+	next := *old
+	if !sameServers || trusted != wasTrusted || !o.RootCAs.Equal(old.options.RootCAs) {
+		next = state{list: servers, servers: newServers(servers, o.RootCAs), answers: old.answers + 1}
 		next.health = &health{outages: &s.outages}
 		old.close()
 		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
 		log.Info("using DNS servers", "trusted", trusted)
 		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
-		if !trusted && o.Trust != TrustNever && (!same || before) {
+		if !trusted && o.Trust != TrustNever && (!sameServers || wasTrusted) {
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
 	}
-	if next.options = o; !trusted {
+	next.options = o
+	if !trusted {
 		next.Outcome = Outcome{NotTrusted, reason}
 	}
 	s.replace(next)
-	s.retest()
+	s.requestSelfTest()
 }
 
-// replace puts another state in force; s.mu is held.
+// replace makes another state the current one; s.mu is held.
 func (s *Stub) replace(next state) {
-	next.inForce, next.end = context.WithCancel(context.Background())
-	s.now.Swap(&next).end()
+	next.superseded, next.supersede = context.WithCancel(context.Background())
+	old := s.current.Swap(&next)
+	old.supersede()
+}
+
+// waitReplaced waits until another state is the current one, and returns false if ctx ends before.
+func (st *state) waitReplaced(ctx context.Context) bool {
+	select {
+	case <-st.superseded.Done():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // close closes all connections.
@@ -148,50 +168,36 @@ func (st *state) close() {
 }
 
 // Epoch returns the epoch that a lookup which begins now would have.
-func (s *Stub) Epoch() dns.Epoch { return s.epoch(s.now.Load()) }
+func (s *Stub) Epoch() dns.Epoch { return s.epoch(s.current.Load()) }
 
 func (s *Stub) epoch(st *state) dns.Epoch {
 	return dns.Epoch{Answers: st.answers, Failures: s.outages.Load()}
 }
 
-// Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
-// self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx allows and 5/3 of
-// Options.Timeout. Then the caller still has time to learn the reason. If the servers or the trust in them change
-// during a lookup, its result has a past epoch: ask again.
+// Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first self-test
+// of trusted servers has a result there is no answer: Lookup waits for the result, as long as ctx allows, but at most
+// 5/3 of Options.Timeout, so that the caller still has time to report the reason. If the servers or the trust in them
+// change during a lookup, its result has a past epoch: ask again.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	if e.CacheOnly { // it has no cache
+	if e.CacheOnly { // a Stub has no cache
 		return nil, dns.ErrNotCached
 	}
-	now := s.now.Load()
-	fail := func(reason string) (*dns.RRset, error) {
-		return nil, &dns.Error{Question: q, Reason: reason, Epoch: s.epoch(now), Err: ctx.Err()}
-	}
+	st := s.current.Load()
 	query, ok := dnsmsg.NewQuery(q)
 	if !ok {
-		return fail("not a domain name")
+		return nil, &dns.Error{Question: q, Reason: "not a domain name", Epoch: s.epoch(st), Err: ctx.Err()}
 	}
-	q = query.Question()
-	const wholeLookup = 4
-	until := time.Now().Add(wholeLookup * now.options.Timeout)
-	if now.Result == Unknown {
-		limited, cancel := context.WithTimeout(ctx, now.options.Timeout*5/3)
+	until := time.Now().Add(st.options.lookupTimeout())
+	if st.Result == Unknown {
+		limited, cancel := context.WithTimeout(ctx, st.options.retryTimeout())
 		defer cancel()
-		for ; now.Result == Unknown; now = s.now.Load() {
-			if !now.replaced(limited) {
-				reason := cmp.Or(now.Reason, "it has not ended yet")
-				return fail("the self-test of the resolver has no result: " + reason)
-			}
+		for st.Result == Unknown && st.waitReplaced(limited) {
+			st = s.current.Load()
 		}
 	}
-	return s.ask(ctx, query, now, until)
-}
-
-// replaced waits until another state is in force, and returns false if ctx ends before.
-func (st *state) replaced(ctx context.Context) bool {
-	select {
-	case <-st.inForce.Done():
-		return true
-	case <-ctx.Done():
-		return false
+	if st.Result == Unknown {
+		reason := "the self-test of the resolver has no result: " + cmp.Or(st.Reason, "it has not ended yet")
+		return nil, &dns.Error{Question: query.Question(), Reason: reason, Epoch: s.epoch(st), Err: ctx.Err()}
 	}
+	return s.ask(ctx, st, query, until)
 }

@@ -45,7 +45,7 @@ type server struct {
 }
 
 // open returns the servers of a list, without connections.
-func open(list []Server, roots *x509.CertPool) (servers []*server) {
+func newServers(list []Server, roots *x509.CertPool) (servers []*server) {
 	for _, s := range list {
 		config := &tls.Config{ServerName: s.TLSName, RootCAs: roots, MinVersion: tls.VersionTLS12}
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
@@ -83,7 +83,7 @@ func (s *server) overUDP(ctx context.Context, q dnsmsg.Query, until time.Time) (
 		}
 		_ = c.SetDeadline(until)
 		stop := func() bool { return true }
-		if ctx.Done() != nil { // that of a cache never ends
+		if ctx.Done() != nil { // the cache passes a context that never ends
 			stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 		}
 		answer, err := c.ask(q, until)
@@ -101,11 +101,11 @@ func (s *server) overUDP(ctx context.Context, q dnsmsg.Query, until time.Time) (
 	}
 }
 
-// buffers are for datagrams; a longer one than maxDatagram fills its buffer. A socket has none of its own: thousands
-// may be idle, or closed but not yet retired.
+// buffers are for datagrams; a datagram that is longer than maxDatagram fills its buffer. A socket has no buffer of its
+// own: thousands of sockets may be idle, or closed but not yet retired.
 var buffers = sync.Pool{New: func() any { return new([maxDatagram + 1]byte) }}
 
-// ask sends a query and waits for its answer until the read deadline. A forger who has guessed ID and port must not
+// ask sends a query and waits for its answer until the read deadline. An attacker who has guessed ID and port must not
 // gain anything by sending garbage first, so after an answer that cannot be used it waits a little longer for another.
 func (c *socket) ask(q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	buffer := buffers.Get().(*[maxDatagram + 1]byte)
@@ -119,8 +119,9 @@ func (c *socket) ask(q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	if _, err := c.Write(query); err != nil {
 		return nil, err
 	}
+	// What is returned at the deadline: the first unusable answer, else dnsmsg.ErrStray if any other message came.
 	var unusable *dnsmsg.Answer
-	outcome := context.DeadlineExceeded // nil or dnsmsg.ErrMalformed with an unusable answer
+	outcome, haveUnusable := context.DeadlineExceeded, false
 	for {
 		n, err := c.Read(buffer[:])
 		switch {
@@ -129,17 +130,17 @@ func (c *socket) ask(q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 		case err != nil:
 			return nil, err
 		case n > maxDatagram:
-			buffer[2] |= 2 // TC
+			buffer[2] |= 2 // set TC: the rest of the datagram is lost
 		}
 		answer, err := dnsmsg.Read(buffer[:n], id, q)
 		switch {
 		case err == nil && answer.HasQuestion():
 			return answer, nil
-		case !timedOut(outcome): // another unusable one
+		case haveUnusable:
 		case errors.Is(err, dnsmsg.ErrStray):
 			outcome = err
 		default:
-			unusable, outcome = answer, err
+			unusable, outcome, haveUnusable = answer, err, true
 			_ = c.SetReadDeadline(time.Now().Add(min(oneMore, time.Until(until))))
 		}
 	}

@@ -86,7 +86,7 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
-		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch, Doubt: s.Doubt})
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch, Doubt: s.RetestSoon})
 		look := func() string { return status(c, mxOf("example.com"), dns.Effort{}) }
 		require.Equal(t, "secure", look())
 		w.set(func() { w.weak = true })
@@ -108,13 +108,13 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 }
 
 // The owner of a zone can make its answers contradict each other. That causes a self-test every ten seconds at most.
-func TestDoubtIsBounded(t *testing.T) {
+func TestRetestSoonIsBounded(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		s.waitFor(t, 0)
 		before := len(w.times)
 		for range 600 {
-			s.Doubt()
+			s.RetestSoon()
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.LessOrEqual(t, len(w.times)-before, 7)

@@ -31,7 +31,7 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 		"192.0.2.1:53": false, "10.0.0.1:53": false, "[2001:db8::1]:53": false, "[fe80::1]:53": false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := open([]Server{{Addr: netip.MustParseAddrPort(server)}}, nil)[0]
+			s := newServers([]Server{{Addr: netip.MustParseAddrPort(server)}}, nil)[0]
 			newSocket := func() *socket {
 				here, there := net.Pipe()
 				t.Cleanup(func() { _ = there.Close() })

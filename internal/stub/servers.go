@@ -62,47 +62,6 @@ func ParseServer(s string) (Server, error) {
 		`"127.0.0.1", "127.0.0.1:5300", "[::1]:53", "fe80::1%%eth0" or "tls://name@192.0.2.1:853"`, s)
 }
 
-// TrustMode determines when the AD bit of the servers is trusted.
-type TrustMode string
-
-// The trust modes. TrustAuto, also written "", trusts 127.0.0.1 and ::1, and other loopback addresses that are
-// written in the settings, but never the addresses of known relays.
-const (
-	TrustAuto   TrustMode = "auto"
-	TrustAlways TrustMode = "always"
-	TrustNever  TrustMode = "never"
-)
-
-// trusts reports whether the AD bit of the servers is trusted, and if not, why. Trust is one property of the whole
-// list: if one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a
-// trusted resolver, and a relay on loopback only hides where the resolver is.
-func (o *Options) trusts(servers []Server) (yes bool, reason string) {
-	if o.Trust == TrustAlways {
-		return len(servers) > 0, ""
-	}
-	if o.Trust != TrustAuto && o.Trust != "" {
-		return false, `trust_ad = "never"`
-	}
-	for _, s := range servers {
-		switch a := s.Addr.Addr().Unmap(); {
-		case a.String() == "127.0.0.1", a.String() == "::1":
-			continue
-		case a.String() == "127.0.0.11":
-			reason = "is Docker's relay to a resolver elsewhere, and the way there is not secure"
-		case a.String() == "127.0.0.53", a.String() == "127.0.0.54":
-			reason = "is systemd-resolved, which does not validate reliably"
-		case !a.IsLoopback():
-			reason = "is not a resolver on loopback"
-		case len(o.Servers) == 0:
-			reason = "is neither 127.0.0.1 nor ::1: write it in [dns] servers if a validating resolver is there"
-		default:
-			continue
-		}
-		return false, s.String() + " " + reason
-	}
-	return len(servers) > 0, ""
-}
-
 // source is where the servers are from: State.Source.
 func (o *Options) source() string {
 	if len(o.Servers) > 0 {
@@ -110,8 +69,6 @@ func (o *Options) source() string {
 	}
 	return o.ResolvConf
 }
-
-const maxServers = 3 // of resolv.conf(5) that are asked
 
 // serversOf returns the servers of the settings, or else the first three of resolv.conf(5): none if the file is missing
 // or names none. Lines of the file that cannot be read are ignored, as the C library does.
@@ -130,9 +87,10 @@ func serversOf(o Options) (servers []Server, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
+	const most = 3
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
-		if len(fields) > 1 && fields[0] == "nameserver" && len(servers) < maxServers {
+		if len(fields) > 1 && fields[0] == "nameserver" && len(servers) < most {
 			if addr, err := netip.ParseAddr(fields[1]); err == nil {
 				servers = append(servers, Server{Addr: netip.AddrPortFrom(addr, 53)})
 			}

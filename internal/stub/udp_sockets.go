@@ -17,18 +17,21 @@ const (
 // socket is a UDP socket that is connected to a server. It is used for one query at a time.
 type socket struct {
 	net.Conn
-	left int // queries, the present one included; server.mu guards it
+	left int // how many queries it is used for yet, the present one included; server.mu guards it
 }
 
 // socket returns the idle socket that was used last, or a new one.
 func (s *server) socket(ctx context.Context) (c *socket, used bool, err error) {
 	s.mu.Lock()
-	if last := len(s.idle) - 1; last >= 0 {
-		defer s.mu.Unlock()
-		c, s.idle = s.idle[last], s.idle[:last]
-		return c, true, nil
+	last := len(s.idle) - 1
+	if last >= 0 {
+		c = s.idle[last]
+		s.idle = s.idle[:last]
 	}
 	s.mu.Unlock()
+	if c != nil {
+		return c, true, nil
+	}
 	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, s.Addr)
 	if err != nil {
 		return nil, false, err
@@ -49,7 +52,8 @@ func (s *server) newSocket(conn net.Conn) *socket {
 func (s *server) keep(c *socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.left--; c.left > 0 && !s.closed {
+	c.left--
+	if c.left > 0 && !s.closed {
 		s.idle = append(s.idle, c)
 	} else {
 		_ = c.Close()
