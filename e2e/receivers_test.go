@@ -369,7 +369,7 @@ func TestReceivers(t *testing.T) {
 		for i, r := range all {
 			j := &judgements[i]
 			group.Go(func() error {
-				j.talk = smtptls.Talk(t.Context(), smtptls.Dialogue{
+				j.talk = smtptls.RunDialogue(t.Context(), smtptls.Dialogue{
 					Host: r.host, Addr: netip.AddrPortFrom(netip.MustParseAddr(r.addr), r.port()), Implicit: !r.starttls, Roots: pool, Postfix: judge,
 				})
 				j.open = !r.starttls && probe.Judge([]smtptls.Transcript{j.talk}).State == probe.Open

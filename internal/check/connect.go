@@ -117,17 +117,17 @@ func (e *endpoints) proven(w way) bool {
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	p := &e.places[maphash.Comparable(e.seed, what.Addr.Addr())%maxPlaces]
 	if p.turn.Acquire(ctx, 1) != nil {
-		return smtptls.Talk(ctx, what)
+		return smtptls.RunDialogue(ctx, what)
 	}
 	defer p.turn.Release(1)
 	if t, known := p.known[what]; known {
 		return t
 	}
-	t := smtptls.Talk(ctx, what)
+	t := smtptls.RunDialogue(ctx, what)
 	if t.Connected {
 		e.reached.Store(wayTo(what.Addr), true)
 	}
-	if !t.Ours() {
+	if !t.LocalFailure() {
 		if len(p.known) >= maxKnown {
 			clear(p.known)
 		}

@@ -25,7 +25,7 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	late := e.talk(over, what)
-	require.True(t, late.Ours())
+	require.True(t, late.LocalFailure())
 	require.Zero(t, r.Connections())
 	first := e.talk(t.Context(), what)
 	require.True(t, first.OK(), first.Why)
@@ -40,7 +40,7 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	}
 	what.Host = "starttls-b.example.com"
 	waiting := e.talk(over, what)
-	require.True(t, waiting.Ours(), "there was no turn")
+	require.True(t, waiting.LocalFailure(), "there was no turn")
 	require.Equal(t, 1, r.Connections())
 }
 

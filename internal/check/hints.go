@@ -47,7 +47,7 @@ func (d *domain) hints() {
 // keeps reports whether a port did all that a prefix promises of it, wherever it was tested.
 func (p *port) keeps() bool {
 	return slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return t.OK() }) &&
-		!slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours() })
+		!slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.OK() && !t.LocalFailure() })
 }
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.

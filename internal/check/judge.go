@@ -95,25 +95,25 @@ func looksPrefixed(label string) bool {
 // judgePort looks at all tests of one port of a host.
 func (d *domain) judgePort(h *host, p *port) {
 	if why := "its addresses were left out"; !slices.ContainsFunc(p.heard,
-		func(t smtptls.Transcript) bool { return !t.Ours() }) {
+		func(t smtptls.Transcript) bool { return !t.LocalFailure() }) {
 		if len(p.heard) > 0 {
 			why = p.heard[0].Why
 		}
 		d.find(p.codes+"untested", report.Finding{Host: h.Host.Host, Port: p.number}, why)
 		return
 	}
-	reached := slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.Ours() && !t.Silent() })
+	reached := slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.LocalFailure() && !t.Silent() })
 	for i := range p.heard {
 		t := &p.heard[i]
 		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
 		proven := d.endpoints.proven(wayTo(t.Addr))
 		d.judgeAll(where, []judgement{
-			{"address-unreachable", t.Ours() || t.Silent() && reached && !proven, t.Why},
+			{"address-unreachable", t.LocalFailure() || t.Silent() && reached && !proven, t.Why},
 			{"address-silent", t.Silent() && reached && proven, ""},
 			{p.codes + "timeout", t.Silent() && !reached && proven, ""},
 			{p.codes + "untested", t.Silent() && !reached && !proven, ""},
 		})
-		if !t.Ours() && !t.Silent() {
+		if !t.LocalFailure() && !t.Silent() {
 			d.judgeDialogue(p.codes, where, t)
 		}
 	}

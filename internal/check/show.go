@@ -23,7 +23,7 @@ func (d *domain) show(made *test) report.Connection {
 	case made.skipped != "":
 		c.Result, c.Why = report.ResultSkipped, made.skipped
 		return c
-	case t.Ours(), t.Cause == smtptls.NotJudged:
+	case t.LocalFailure(), t.Cause == smtptls.NotJudged:
 		c.Result = report.ResultUntested
 	case !t.OK():
 		c.Result = report.ResultFailed

@@ -29,7 +29,7 @@ func TestClockJumps(t *testing.T) {
 					if jump != time.Hour { // that is well within the life of a verdict
 						require.Equal(t, Unknown, believed.State)
 					}
-					require.LessOrEqual(t, wait, usedEvery)
+					require.LessOrEqual(t, wait, probeInterval)
 				})
 			})
 		}

@@ -15,17 +15,17 @@ import (
 func (p *Prober) judgeEgress(name string, f finding) {
 	o := p.options.Load()
 	log := o.Logger.With(slog.Int("port", int(o.Port)))
-	if slices.ContainsFunc(f.heard, func(t smtptls.Transcript) bool { return t.Connected }) {
+	if slices.ContainsFunc(f.transcripts, func(t smtptls.Transcript) bool { return t.Connected }) {
 		if !p.egress.Succeeded().IsZero() {
 			log.Info("outbound connections to the port of implicit TLS succeed again")
 		}
 		return
 	}
-	open := 0
+	anyOpen := false
 	for _, h := range p.hosts.Records {
-		open += h.open()
+		anyOpen = anyOpen || h.open()
 	}
-	if f.Cause == smtptls.Timeout && p.egress.Failed(name, f.heard[0].Addr.Addr(), time.Now(), open > 0) {
+	if f.Cause == smtptls.Timeout && p.egress.Failed(name, f.transcripts[0].Addr.Addr(), time.Now(), anyOpen) {
 		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
 			slog.Int("hosts", blocked.Enough))
 	}

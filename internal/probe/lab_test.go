@@ -124,7 +124,7 @@ func (w *world) options() Options {
 func (w *world) prober(t *testing.T, o Options) *Prober {
 	t.Helper()
 	p := New(o)
-	p.talk = w.talk
+	p.dialogue = w.talk
 	return p
 }
 

@@ -39,7 +39,7 @@ func TestEachAddressCountsAsAConnection(t *testing.T) {
 				for i := range hosts {
 					connections += w.count(mxn(i)) * MaxAddresses / c.addresses
 				}
-				require.LessOrEqual(t, connections, perSecondMost+61*perSecond+maxProbes*MaxAddresses, "each probe may have begun a host on credit")
+				require.LessOrEqual(t, connections, burst+61*perSecond+maxProbes*MaxAddresses, "each probe may have begun a host on credit")
 				require.Greater(t, connections, 30*perSecond)
 			})
 		})
@@ -125,7 +125,7 @@ func TestPostfixJudgesAndTheReasonNamesEveryAddress(t *testing.T) {
 	o.Postfix, o.Helo = fakePostfix{}, "mail.example.com"
 	p := w.prober(t, o)
 	var asked []smtptls.Dialogue
-	p.talk = func(_ context.Context, d smtptls.Dialogue) smtptls.Transcript {
+	p.dialogue = func(_ context.Context, d smtptls.Dialogue) smtptls.Transcript {
 		asked = append(asked, d)
 		return w.talk(t.Context(), d)
 	}
@@ -172,7 +172,7 @@ func TestAnOpenHostNeedsAVerdictOnEveryAddressThatAnswers(t *testing.T) {
 					require.Equal(t, c.state, v.State, v.Why)
 					require.Equal(t, c.cause, v.Cause)
 					if v.State == Open {
-						require.False(t, v.Expires.After(v.Checked.Add(openFor)))
+						require.False(t, v.Expires.After(v.Checked.Add(openLife)))
 					}
 				}
 			})

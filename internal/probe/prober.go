@@ -47,49 +47,56 @@ type Options struct {
 
 // Prober knows the verdicts. Make one with New and Run it.
 type Prober struct {
-	talk   func(context.Context, smtptls.Dialogue) smtptls.Transcript
-	room   *semaphore.Weighted // one for each host that is being probed
-	rates  *rates
-	shared singleflight.Group // calls of Probe, by host
-	wake   chan struct{}      // a token where something may have become due sooner
+	dialogue func(context.Context, smtptls.Dialogue) smtptls.Transcript // smtptls.RunDialogue, except in tests
+	slots    *semaphore.Weighted                                        // one for each host that is being probed
+	rates    *rates
+	shared   singleflight.Group // calls of Probe, by host
+	wakeUp   chan struct{}      // a token where something may have become due sooner
 
 	options atomic.Pointer[Options]
-	egress  blocked.Detector      // the port is filtered on our side
 	hosts   *statedb.Table[*host] // its lock guards what follows too
+	egress  *blocked.Detector     // the port is filtered on our side
 	results map[string]uint64     // probes since the start, as in Stats
 }
 
 // host is what is known about one host.
 type host struct {
-	name                 string
-	verdict              Verdict
-	asked                time.Time     // when it was last wanted
-	wanted               bool          // it is due for a probe, now or after its wait
-	probing              bool          // a probe has begun; wanted then asks for another
-	retry                time.Time     // when a closed host, or one whose probe failed on our side, may be probed again
-	closedFor, failedFor time.Duration // the back-offs that led to retry
-	rested               time.Time     // when an open host has its whole allowance of probes again
+	name          string
+	verdict       Verdict
+	asked         time.Time     // when it was last wanted
+	wanted        bool          // it is due for a probe, now or after its wait
+	probing       bool          // a probe has begun; wanted then asks for another
+	retry         time.Time     // when a closed host, or one whose probe failed on our side, may be probed again
+	closedBackOff time.Duration // that led to retry
+	failedBackOff time.Duration // the same after probes that failed on our side
+	allowanceFull time.Time     // when an open host has its whole allowance of probes again
 }
 
-// open is 1 if the last probe found the host open.
-func (h *host) open() int {
-	if h.verdict.State == Open {
-		return 1
+// open reports whether the last probe with a verdict found the host open.
+func (h *host) open() bool { return h.verdict.State == Open }
+
+// openFirst compares two hosts in an order in which open ones come first.
+func openFirst(a, b *host) int {
+	switch {
+	case a.open() == b.open():
+		return 0
+	case a.open():
+		return -1
 	}
-	return 0
+	return 1
 }
 
 // New returns a Prober with the verdicts that the state directory has.
 func New(o Options) *Prober {
 	p := &Prober{
-		talk: smtptls.Talk, room: semaphore.NewWeighted(maxProbes), rates: newRates(), wake: make(chan struct{}, 1),
-		results: map[string]uint64{},
+		dialogue: smtptls.RunDialogue, slots: semaphore.NewWeighted(maxProbes), rates: newRates(),
+		wakeUp: make(chan struct{}, 1), egress: &blocked.Detector{}, results: map[string]uint64{},
 	}
 	p.options.Store(&o)
 	p.hosts = statedb.New(statedb.Options[*host]{
 		Dir: o.StateDir, Name: "probes.db", Bucket: "probes-1", Log: o.Logger,
 		Max: maxHosts, Age: func(h *host) int64 { return h.asked.Unix() },
-		Encode: p.encoded, Decode: p.decode,
+		Encode: p.encode, Decode: p.decode,
 	})
 	return p
 }
@@ -104,7 +111,7 @@ func (p *Prober) Configure(o Options) {
 		for name := range p.hosts.Records {
 			p.hosts.Delete(name)
 		}
-		p.egress.Succeeded()
+		p.egress = &blocked.Detector{}
 	}
 }
 
@@ -126,8 +133,8 @@ func (p *Prober) Verdict(name string) Verdict {
 	return Verdict{}
 }
 
-// Want tells the prober that mail is about to go to a host, so that it is probed when that is due. It never blocks. A
-// name that is not that of an smtps- host is ignored.
+// Want makes a host due for a probe, because mail is about to go to it; the package comment says when the probe starts.
+// It never blocks. A name that is not that of an smtps- host is ignored.
 func (p *Prober) Want(name string) {
 	name, ok := hostName(name)
 	if !ok {
@@ -136,7 +143,7 @@ func (p *Prober) Want(name string) {
 	now := wallClock()
 	p.hosts.Lock()
 	defer p.hosts.Unlock()
-	h := p.known(name, now)
+	h := p.wantedHost(name, now)
 	// The verdict of a probe does not reflect the outcome of mail to an open host that was sent while the probe ran.
 	if !h.wanted && (!h.probing || h.valid(now).State == Open) {
 		h.wanted = true
@@ -158,8 +165,8 @@ func (h *host) valid(now time.Time) Verdict {
 	return v
 }
 
-// known returns a host that is wanted now; p.hosts is locked.
-func (p *Prober) known(name string, now time.Time) *host {
+// wantedHost returns a host and notes that it is wanted now. A new host is added; p.hosts is locked.
+func (p *Prober) wantedHost(name string, now time.Time) *host {
 	h := p.hosts.Records[name]
 	if h == nil {
 		if len(p.hosts.Records) >= maxHosts {
@@ -175,7 +182,7 @@ func (p *Prober) known(name string, now time.Time) *host {
 // evict forgets hosts, open ones last, and of equals those that were not wanted for longest; p.hosts is locked.
 func (p *Prober) evict() {
 	all := slices.SortedFunc(maps.Values(p.hosts.Records), func(a, b *host) int {
-		return cmp.Or(cmp.Compare(a.open(), b.open()), a.asked.Compare(b.asked))
+		return cmp.Or(openFirst(b, a), a.asked.Compare(b.asked))
 	})
 	for _, h := range all[:maxEvicted] {
 		p.hosts.Delete(h.name)

@@ -13,11 +13,11 @@ import (
 
 // The rates. A remote party can publish any address in DNS, so these bounds hold for every network.
 const (
-	perSecond     = 10 // connections, over all
-	perSecondMost = 40 // of these in a burst, after a quiet time
-	netPerSecond  = 1  // connections to one /24 or /48
-	netMost       = 20
-	maxNetworks   = 4096
+	perSecond    = 10 // connections, in total
+	burst        = 40 // of these after a quiet time
+	netPerSecond = 1  // connections to one /24 or /48
+	netBurst     = 20 // of these after a quiet time
+	maxNetworks  = 4096
 )
 
 // rates bound the connections.
@@ -30,13 +30,13 @@ type rates struct {
 }
 
 func newRates() *rates {
-	return &rates{all: rate.NewLimiter(perSecond, perSecondMost), seed: maphash.MakeSeed()}
+	return &rates{all: rate.NewLimiter(perSecond, burst), seed: maphash.MakeSeed()}
 }
 
-// admit takes the connections to addrs out of the rates of their networks, and all but the first, which Run has taken,
-// out of the rate over all, on credit: those who come later wait for them. Where a network does not allow them yet, it
-// takes nothing and returns after what time to try again.
-func (r *rates) admit(addrs []netip.Addr) (late time.Duration) {
+// admit takes the connections to addrs from the rates of their networks. It also takes all but the first, which Run has
+// taken, from the total rate, on credit: later probes wait for them. If a network does not allow its connections yet,
+// admit takes nothing and returns after what time to try again.
+func (r *rates) admit(addrs []netip.Addr) (retryAfter time.Duration) {
 	count := map[*rate.Limiter]int{}
 	for _, a := range addrs {
 		count[r.limiter(a)]++
@@ -44,17 +44,18 @@ func (r *rates) admit(addrs []netip.Addr) (late time.Duration) {
 	now := time.Now()
 	var taken []*rate.Reservation
 	for l, connections := range count {
-		taken = append(taken, l.ReserveN(now, min(connections, netMost)))
-		late = max(late, taken[len(taken)-1].DelayFrom(now))
+		reservation := l.ReserveN(now, min(connections, netBurst))
+		taken = append(taken, reservation)
+		retryAfter = max(retryAfter, reservation.DelayFrom(now))
 	}
-	if late == 0 {
+	if retryAfter == 0 {
 		r.all.ReserveN(now, len(addrs)-1)
 		return 0
 	}
-	for _, t := range taken {
-		t.CancelAt(now)
+	for _, reservation := range taken {
+		reservation.CancelAt(now)
 	}
-	return late
+	return retryAfter
 }
 
 // limiter returns the limiter of the network of an address.
@@ -63,7 +64,7 @@ func (r *rates) limiter(a netip.Addr) *rate.Limiter {
 	defer r.mu.Unlock()
 	l := &r.networks[maphash.Comparable(r.seed, address.Network(a))%maxNetworks]
 	if *l == nil {
-		*l = rate.NewLimiter(netPerSecond, netMost)
+		*l = rate.NewLimiter(netPerSecond, netBurst)
 	}
 	return *l
 }

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,24 +15,24 @@ import (
 
 // Run probes what is due, and keeps the state directory up to date, until ctx ends.
 func (p *Prober) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	all.Go(func() { _ = p.hosts.Run(ctx) }) // the error is that of ctx
-	for p.room.Acquire(ctx, 1) == nil && p.rates.all.Wait(ctx) == nil {
-		h := p.take(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { _ = p.hosts.Run(ctx) }) // the error is that of ctx
+	for p.slots.Acquire(ctx, 1) == nil && p.rates.all.Wait(ctx) == nil {
+		h := p.waitForDue(ctx)
 		if h == nil {
 			break
 		}
-		all.Go(func() {
-			defer p.room.Release(1)
+		tasks.Go(func() {
+			defer p.slots.Release(1)
 			p.probe(ctx, h, true)
 		})
 	}
-	all.Wait()
+	tasks.Wait()
 	return errors.Join(ctx.Err(), p.hosts.Close())
 }
 
-// take waits until a host is due and returns it, with its probe begun, or nil when ctx ends.
-func (p *Prober) take(ctx context.Context) *host {
+// waitForDue waits until a host is due and returns it, with its probe begun, or nil when ctx ends.
+func (p *Prober) waitForDue(ctx context.Context) *host {
 	for ctx.Err() == nil {
 		h, wait := p.next(wallClock())
 		if h != nil {
@@ -41,7 +40,7 @@ func (p *Prober) take(ctx context.Context) *host {
 		}
 		select {
 		case <-ctx.Done():
-		case <-p.wake:
+		case <-p.wakeUp:
 		case <-time.After(wait):
 		}
 	}
@@ -58,7 +57,7 @@ func (p *Prober) next(now time.Time) (*host, time.Duration) {
 	for _, h := range p.hosts.Records {
 		switch {
 		case h.probing:
-		case now.Sub(h.asked) >= forgottenAge:
+		case now.Sub(h.asked) >= forgottenAfter:
 			p.hosts.Delete(h.name)
 		case !h.wanted:
 		case h.wait(now) > 0:
@@ -81,13 +80,13 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 		return Verdict{Why: "not the name of an smtps- host"}
 	}
 	found, _, _ := p.shared.Do(name, func() (any, error) {
-		if p.room.Acquire(ctx, 1) != nil {
+		if p.slots.Acquire(ctx, 1) != nil {
 			return unknown("deadline exceeded"), nil
 		}
-		defer p.room.Release(1)
+		defer p.slots.Release(1)
 		now := wallClock()
 		p.hosts.Lock()
-		h := p.known(name, now)
+		h := p.wantedHost(name, now)
 		h.begin(now)
 		p.hosts.Unlock()
 		return p.probe(ctx, h, false), nil
@@ -96,7 +95,7 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 	return v
 }
 
-// probe probes a host whose probe has begun, and ends it.
+// probe probes a host whose probe has begun, and ends it. It returns what this probe found.
 func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	o, began := p.options.Load(), time.Now()
 	f := p.examine(ctx, h.name, o, limited)
@@ -112,9 +111,16 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 			p.notify(h, now)
 		}
 	}
-	p.results[cmp.Or(strings.ReplaceAll(string(f.Cause), " ", "-"), f.State.String())]++
+	result := f.State.String()
+	if f.Cause != smtptls.CauseNone {
+		result = strings.ReplaceAll(string(f.Cause), " ", "-")
+	}
+	p.results[result]++
 	p.hosts.Unlock()
-	level := map[bool]slog.Level{false: slog.LevelDebug, true: slog.LevelInfo}[changed]
+	level := slog.LevelDebug
+	if changed {
+		level = slog.LevelInfo
+	}
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",
 		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", f.State.String()),
 		slog.String("cause", string(f.Cause)), slog.String("reason", f.Why),
@@ -122,9 +128,9 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	return f.Verdict
 }
 
-// hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end
-// the daemon, because each dialogue has a goroutine of its own.
-func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, o *Options) (t smtptls.Transcript, err error) {
+// runDialogue carries out the dialogue with one address of a host. A certificate that makes the library panic is a failed
+// probe; without the recover it would end the daemon, because each dialogue has a goroutine of its own.
+func (p *Prober) runDialogue(ctx context.Context, d smtptls.Dialogue, o *Options) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			o.Logger.Error("panic in a probe: please report this", slog.String("mx", d.Host),
@@ -132,7 +138,7 @@ func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, o *Options) (t sm
 			err = errors.New("internal error")
 		}
 	}()
-	t = p.talk(ctx, d)
+	t = p.dialogue(ctx, d)
 	o.matchTLSA(ctx, d.Host, &t)
 	return t, nil
 }

@@ -94,12 +94,12 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 		retry   time.Duration
 		due     time.Duration
 	}{
-		"unknown":               {Verdict{}, unknownLast, unknownLast},
-		"unknown, clock back":   {Verdict{}, unknownLast + time.Second, 0},
+		"unknown":               {Verdict{}, maxFailedBackOff, maxFailedBackOff},
+		"unknown, clock back":   {Verdict{}, maxFailedBackOff + time.Second, 0},
 		"an expired verdict":    {Verdict{State: Open, Checked: now.Add(-3 * time.Hour), Expires: now.Add(-time.Hour)}, time.Minute, 0},
 		"a verdict just ended":  {Verdict{State: Closed, Checked: now.Add(-3 * time.Hour), Expires: now}, time.Minute, 0},
 		"open":                  {Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
-		"open, clock back":      {Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}, unknownLast + time.Second, earlyAge},
+		"open, clock back":      {Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}, maxFailedBackOff + time.Second, minVerdictAge},
 		"a closed one in force": {Verdict{State: Closed, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
 	} {
 		h := &host{name: mx, verdict: c.verdict, retry: now.Add(c.retry)}
@@ -111,9 +111,9 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 func TestUsedUpAllowanceDoesNotHold(t *testing.T) {
 	t.Parallel()
 	now := wallClock()
-	h := &host{rested: now.Add(time.Hour), verdict: Verdict{State: Open, Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour)}}
-	require.Equal(t, usedEvery-time.Minute, h.wait(now))
-	require.LessOrEqual(t, h.wait(now.Add(usedEvery)), time.Duration(0))
+	h := &host{allowanceFull: now.Add(time.Hour), verdict: Verdict{State: Open, Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour)}}
+	require.Equal(t, probeInterval-time.Minute, h.wait(now))
+	require.LessOrEqual(t, h.wait(now.Add(probeInterval)), time.Duration(0))
 }
 
 // A host that the rates put off is not tried before its network has room, and after those that have not had a turn.
@@ -122,8 +122,8 @@ func TestHostThatIsPutOffComesLater(t *testing.T) {
 	w := newWorld()
 	p := w.prober(t, w.options())
 	now := wallClock()
-	first, putOff := p.known(mx, now), p.known(mxn(1), now)
-	p.settle(putOff, finding{late: 5 * time.Minute}, now)
+	first, putOff := p.wantedHost(mx, now), p.wantedHost(mxn(1), now)
+	p.settle(putOff, finding{retryAfter: 5 * time.Minute}, now)
 	require.Equal(t, now.Add(5*time.Minute), putOff.retry)
 	require.True(t, putOff.wanted)
 	require.Equal(t, 5*time.Minute, putOff.wait(now))
@@ -192,7 +192,7 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 	p := w.prober(t, w.options())
 	now := wallClock()
 	for i := range maxHosts {
-		h := p.known(mxn(i), now.Add(time.Duration(i)))
+		h := p.wantedHost(mxn(i), now.Add(time.Duration(i)))
 		if i >= maxEvicted/2 {
 			p.settle(h, finding{Verdict: Verdict{State: Open, Expires: now.Add(time.Hour)}}, now)
 		}
@@ -216,7 +216,7 @@ func TestOnlyAHostThatIsDueSoonWakesTheProber(t *testing.T) {
 	require.Nil(t, h)
 	require.Equal(t, sweepInterval, wait)
 	p.Want(mx)
-	require.Empty(t, p.wake)
+	require.Empty(t, p.wakeUp)
 	p.Want(mxn(1))
-	require.Len(t, p.wake, 1)
+	require.Len(t, p.wakeUp, 1)
 }

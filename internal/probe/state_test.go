@@ -91,7 +91,7 @@ func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 	now := time.Now()
 	one := saved{Port: 26, Verdict: Verdict{State: Open, Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour), Why: "fine"}, Asked: now.Add(-time.Minute)}
 	closed := one
-	closed.State, closed.Cause, closed.BackOff = Closed, smtptls.Refused, closedFirst
+	closed.State, closed.Cause, closed.BackOff = Closed, smtptls.Refused, minClosedBackOff
 	for name, c := range map[string]struct {
 		host   string
 		from   saved
@@ -112,7 +112,7 @@ func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 		"closed indefinitely":      {mx, closed, func(s *saved) { s.Expires = now.AddDate(1, 0, 0) }, Unknown},
 		"no back-off":              {mx, closed, func(s *saved) { s.BackOff = 0 }, Unknown},
 		"a negative back-off":      {mx, one, func(s *saved) { s.BackOff = -1 }, Unknown},
-		"a long back-off":          {mx, closed, func(s *saved) { s.BackOff = closedLast + 1 }, Unknown},
+		"a long back-off":          {mx, closed, func(s *saved) { s.BackOff = maxClosedBackOff + 1 }, Unknown},
 		"words that are not ASCII": {mx, one, func(s *saved) { s.Why = "\x1b[31m" }, Unknown},
 		"of the future":            {mx, one, func(s *saved) { s.Checked = now.Add(time.Minute) }, Unknown},
 		"expired":                  {mx, one, func(s *saved) { s.Expires = now.Add(-time.Second) }, Unknown},
@@ -168,7 +168,7 @@ func TestBackOffSurvivesARestart(t *testing.T) {
 	require.Equal(t, 40*time.Minute, p.hosts.Records[mx].wait(checked))
 	w.host(mx, refusing, "8.8.8.8")
 	p.Probe(t.Context(), mx)
-	require.Equal(t, 80*time.Minute, p.hosts.Records[mx].closedFor)
+	require.Equal(t, 80*time.Minute, p.hosts.Records[mx].closedBackOff)
 }
 
 // A reload that makes all verdicts void removes them from the disk too.
@@ -205,4 +205,20 @@ func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 	for name, s := range hosts {
 		require.True(t, s.Asked.Equal(p.hosts.Records[name].asked))
 	}
+}
+
+// Other versions of policyd read the file: its form may not change.
+func TestTheFormOnDiskIsStable(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	checked := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	h := &host{asked: checked, closedBackOff: 10 * time.Minute, verdict: Verdict{
+		State: Closed, Cause: smtptls.Refused, Checked: checked, Expires: checked.Add(closedLife), Why: "192.0.2.1: refused",
+	}}
+	require.Equal(t, `{"port":26,"state":"closed","cause":"refused","checked":"2026-01-02T03:04:05Z",`+
+		`"expires":"2026-01-03T03:04:05Z","why":"192.0.2.1: refused","asked":"2026-01-02T03:04:05Z","back_off":600000000000}`, string(p.encode(h)))
+	h = &host{asked: checked, verdict: Verdict{State: Open, Checked: checked, Expires: checked.Add(openLife), Why: "fine"}}
+	require.Equal(t, `{"port":26,"state":"open","checked":"2026-01-02T03:04:05Z","expires":"2026-01-02T05:04:05Z",`+
+		`"why":"fine","asked":"2026-01-02T03:04:05Z"}`, string(p.encode(h)))
 }

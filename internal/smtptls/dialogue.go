@@ -1,9 +1,9 @@
 // Package smtptls talks to one address of a mail server, with STARTTLS (RFC 3207) or with implicit TLS (RFC 8314),
-// as far as EHLO within TLS, and judges what it showed. Talk returns a Transcript: the lines, the certificate and
+// as far as EHLO within TLS, and judges what it showed. RunDialogue returns a Transcript: the lines, the certificate and
 // the first failure with its cause. It never sends MAIL FROM.
 //
-// The verdict is as strict as Postfix with "secure match=<host> servername=hostname", or stricter. A failure on our
-// side (no route, no time left) is marked as ours and says nothing about the server.
+// The verdict is as strict as Postfix with "secure match=<host> servername=hostname", or stricter. A local failure, on
+// our side (no route, no time left), says nothing about the server.
 package smtptls
 
 import (
@@ -37,14 +37,14 @@ type Dialogue struct {
 	Postfix Judge // asked afterwards, over a connection of its own; nil: there is no second verdict
 }
 
-// Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.
-func Talk(ctx context.Context, d Dialogue) Transcript {
+// RunDialogue carries out a dialogue and returns what it showed. When ctx ends, it stops and reports a local failure.
+func RunDialogue(ctx context.Context, d Dialogue) Transcript {
 	d.Timeout = cmp.Or(d.Timeout, 90*time.Second)
 	if d.Postfix != nil {
 		d.Helo = cmp.Or(d.Postfix.Helo(ctx), d.Helo)
 	}
 	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit}}
-	c.talk(ctx)
+	c.run(ctx)
 	if d.Postfix != nil && c.t.needsOpinion() {
 		c.t.weigh(d.Postfix.Ask(ctx, d))
 	}
@@ -55,15 +55,15 @@ func Talk(ctx context.Context, d Dialogue) Transcript {
 type conversation struct {
 	Dialogue
 	caller context.Context
-	conn   *bounded // as it came from the dialer
+	conn   *bounded // as the dialer returned it
 	stream net.Conn // conn, or TLS over it
 	lines  *bufio.Reader
-	dead   bool // the server no longer listens, or broke the protocol
+	broken bool // the server no longer listens, or broke the protocol
 	t      Transcript
 }
 
-// talk takes the steps, and says QUIT where the server still listens.
-func (c *conversation) talk(ctx context.Context) {
+// run connects, takes the steps, and sends QUIT if the server still listens.
+func (c *conversation) run(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if !c.step(StepConnect, func() error { return c.connect(ctx) }) {
@@ -72,35 +72,44 @@ func (c *conversation) talk(ctx context.Context) {
 	c.t.Connected = true
 	defer func() { _ = c.conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
-	ok := (!c.Implicit || c.secure(ctx)) &&
-		c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
-		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
-	if ok && !c.Implicit {
-		line := slices.IndexFunc(c.t.EHLO.Lines, startTLS.MatchString) // line 0 is for the name of the server
-		c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
-		if c.step(StepSTARTTLS, c.starttls) && c.secure(ctx) {
-			c.step(StepEHLOAgain, func() error { return c.ehlo(&c.t.EHLOAgain) })
-		}
-	}
-	if !c.dead {
+	c.takeSteps(ctx)
+	if !c.broken {
 		c.quit()
 	}
 }
 
-// quit ends the dialogue. The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our
-// connections at the same time. One that does not close is not waited for. One that hangs up on QUIT without a word has
-// kept its promise all the same.
+// takeSteps takes the steps over a connection, until one fails.
+func (c *conversation) takeSteps(ctx context.Context) {
+	if c.Implicit && !c.secure(ctx) {
+		return
+	}
+	if !c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) {
+		return
+	}
+	if !c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) }) || c.Implicit {
+		return
+	}
+	line := slices.IndexFunc(c.t.EHLO.Lines, startTLS.MatchString) // line 0 is for the name of the server
+	c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
+	if c.step(StepSTARTTLS, c.starttls) && c.secure(ctx) {
+		c.step(StepEHLOAgain, func() error { return c.ehlo(&c.t.EHLOAgain) })
+	}
+}
+
+// quit sends QUIT. The server closes the connection first (RFC 5321 section 4.1.1.10), so that it never sees two of our
+// connections at the same time, but quit waits only briefly for that. A server that closes it without a reply to QUIT
+// has kept its promise all the same.
 func (c *conversation) quit() {
-	const forReply, forClose = 5 * time.Second, 250 * time.Millisecond
-	var bye Reply
-	_ = c.conn.SetDeadline(time.Now().Add(forReply))
-	if c.say("QUIT", &bye) == nil {
-		_ = c.conn.SetDeadline(time.Now().Add(forClose))
+	const replyTimeout, closeTimeout = 5 * time.Second, 250 * time.Millisecond
+	var reply Reply
+	_ = c.conn.SetDeadline(time.Now().Add(replyTimeout))
+	if c.command("QUIT", &reply) == nil {
+		_ = c.conn.SetDeadline(time.Now().Add(closeTimeout))
 		_, _ = c.lines.ReadByte()
 	}
 }
 
-// step takes a step and notes the first failure. It returns false after a failure.
+// step takes a step, notes the first failure, and reports whether the step succeeded.
 func (c *conversation) step(s Step, take func() error) bool {
 	err := take()
 	if err != nil && c.t.Failed == StepNone {
@@ -120,16 +129,18 @@ func (c *conversation) connect(ctx context.Context) error {
 	return nil
 }
 
-// secure takes the steps of TLS. The dialogue continues whatever the certificate is like: no mail is handed over in it.
+// secure makes the TLS handshake and verifies the certificate. It returns false if there is no TLS session. The dialogue
+// continues even if the certificate is not valid, because no mail is sent in it.
 func (c *conversation) secure(ctx context.Context) bool {
 	c.t.Stray = c.lines.Buffered() > 0
 	start := &recorder{Conn: c.conn}
-	session := tls.Client(start, c.config())
-	if c.dead = !c.step(StepTLS, func() error { return session.HandshakeContext(ctx) }); c.dead {
+	client := tls.Client(start, c.config())
+	if !c.step(StepTLS, func() error { return client.HandshakeContext(ctx) }) {
+		c.broken = true
 		return false
 	}
-	c.stream, c.lines = session, bufio.NewReader(session)
-	state := session.ConnectionState()
+	c.stream, c.lines = client, bufio.NewReader(client)
+	state := client.ConnectionState()
 	s := &Session{Version: state.Version, Cipher: state.CipherSuite, Chain: state.PeerCertificates}
 	c.t.Session = s
 	c.step(StepCertificate, func() error {
@@ -143,17 +154,17 @@ func (c *conversation) secure(ctx context.Context) bool {
 	return true
 }
 
-// ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers
+// ehlo sends EHLO. Like smtp(8) it sends HELO if EHLO is refused with another code than 421; the server then offers
 // nothing.
 func (c *conversation) ehlo(reply *Reply) error {
 	helo := cmp.Or(c.Helo, literal(c.conn.LocalAddr()))
-	err := c.say("EHLO "+helo, reply)
+	err := c.command("EHLO "+helo, reply)
 	const serviceNotAvailable = 421
-	if err == nil || c.dead || reply.Code == serviceNotAvailable {
+	if err == nil || c.broken || reply.Code == serviceNotAvailable {
 		return err
 	}
 	var second Reply
-	if c.say("HELO "+helo, &second) == nil {
+	if c.command("HELO "+helo, &second) == nil {
 		*reply = Reply{Code: second.Code}
 		return nil
 	}
@@ -164,14 +175,14 @@ func (c *conversation) starttls() error {
 	if !c.t.Offered {
 		return errors.New("not offered")
 	}
-	return c.say("STARTTLS", &c.t.STARTTLS)
+	return c.command("STARTTLS", &c.t.STARTTLS)
 }
 
-// say sends a command and reads the reply, which must be positive.
-func (c *conversation) say(line string, reply *Reply) error {
+// command sends a command and reads the reply, which must be positive.
+func (c *conversation) command(line string, reply *Reply) error {
 	c.t.Lines = append(c.t.Lines, "C: "+line)
 	if _, err := io.WriteString(c.stream, line+"\r\n"); err != nil {
-		c.dead = true
+		c.broken = true
 		return err
 	}
 	return c.expect(reply)
@@ -180,12 +191,13 @@ func (c *conversation) say(line string, reply *Reply) error {
 // expect reads a reply, which must be positive.
 func (c *conversation) expect(reply *Reply) error {
 	var err error
-	if *reply, err = readReply(c.lines); err != nil {
-		c.dead = true
+	*reply, err = readReply(c.lines)
+	if err != nil {
+		c.broken = true
 		return err
 	}
-	for _, said := range reply.Lines {
-		c.t.Lines = append(c.t.Lines, fmt.Sprintf("S: %03d %s", reply.Code, said))
+	for _, line := range reply.Lines {
+		c.t.Lines = append(c.t.Lines, fmt.Sprintf("S: %03d %s", reply.Code, line))
 	}
 	if !reply.positive() {
 		return fmt.Errorf("the host says %s", reply)
@@ -193,28 +205,28 @@ func (c *conversation) expect(reply *Reply) error {
 	return nil
 }
 
-// fail notes the first failure, its cause and whether it is ours. The dialer may notice the caller's deadline a little
-// before the context does.
+// fail notes the first failure and its cause. It is a local failure if the caller's context has ended; the dialer may
+// notice the deadline a little before the context does.
 func (c *conversation) fail(s Step, err error) {
-	t, why := &c.t, "deadline exceeded"
-	t.Failed = s
-	end, limited := c.caller.Deadline()
-	if c.caller.Err() == nil && (!limited || time.Now().Before(end)) {
-		t.Cause, why = c.cause(s, err)
+	deadline, limited := c.caller.Deadline()
+	ended := c.caller.Err() != nil || limited && !time.Now().Before(deadline)
+	cause, why := CauseNone, "deadline exceeded"
+	if !ended {
+		cause, why = c.cause(s, err)
 	}
-	t.Why = Tidy(string(s) + ": " + why)
+	c.t.Failed, c.t.Cause, c.t.Why = s, cause, Tidy(string(s)+": "+why)
 }
 
 // cause returns why a step failed, in the words of a verdict and in a sentence. CauseNone means that the server is not
 // to blame: there is no route to it, no address of its family, or no descriptor left.
 func (c *conversation) cause(s Step, err error) (Cause, string) {
-	var errno syscall.Errno
-	var record tls.RecordHeaderError
-	var timeout net.Error
-	_, garbage, why := errors.As(err, &errno), errors.As(err, &record), err.Error()
-	late := errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() // Talk closes when late
+	errno, _ := errors.AsType[syscall.Errno](err) // 0 if it is none
+	record, notTLS := errors.AsType[tls.RecordHeaderError](err)
+	network, ok := errors.AsType[net.Error](err)
+	late := errors.Is(err, net.ErrClosed) || ok && network.Timeout() // run closes the connection when ctx ends
 	reset := errno == syscall.ECONNREFUSED || errno == syscall.ECONNRESET || errno == syscall.ECONNABORTED
 	closed := reset || errno == syscall.EPIPE || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	why := err.Error()
 	switch {
 	case late:
 		why = "timeout: no answer in time"
@@ -239,9 +251,9 @@ func (c *conversation) cause(s Step, err error) (Cause, string) {
 		return NotJudged, why
 	case s != StepTLS:
 		return Banner, why
-	case garbage && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
+	case notTLS && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
 		return Plaintext, "the host speaks in plaintext: " + string(record.RecordHeader[:3])
-	case late, closed, garbage, strings.HasSuffix(why, "protocol version not supported"):
+	case late, closed, notTLS, strings.HasSuffix(why, "protocol version not supported"):
 		return TLSHandshake, why // the last is a server without TLS 1.2, which RFC 8996 forbids
 	}
 	// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
@@ -252,7 +264,10 @@ func (c *conversation) cause(s Step, err error) (Cause, string) {
 func literal(a net.Addr) string {
 	local, _ := netip.ParseAddrPort(a.String())
 	ip := local.Addr().Unmap().WithZone("")
-	return "[" + map[bool]string{true: "IPv6:"}[ip.Is6()] + ip.String() + "]"
+	if ip.Is6() {
+		return "[IPv6:" + ip.String() + "]"
+	}
+	return "[" + ip.String() + "]"
 }
 
 // bounded is a connection from which at most left more octets can be read.

@@ -84,13 +84,13 @@ func TestDialogue(t *testing.T) {
 				if c.b.Stall != "" || c.slow {
 					d.Timeout = 3 * time.Second // much more than what is not slow takes beside other work
 				}
-				tr := smtptls.Talk(t.Context(), d)
+				tr := smtptls.RunDialogue(t.Context(), d)
 				require.Equal(t, c.failed, tr.Failed, tr.Why)
 				require.Equal(t, c.cause, tr.Cause, tr.Why)
 				require.Contains(t, tr.Why, c.why)
 				require.Equal(t, c.failed == smtptls.StepNone, tr.OK())
 				require.True(t, tr.Connected)
-				require.False(t, tr.Ours() || tr.Silent())
+				require.False(t, tr.LocalFailure() || tr.Silent())
 				for _, command := range r.Commands() {
 					require.Regexp(t, `^((EHLO|HELO) \[127\.0\.0\.1\]|STARTTLS|QUIT)$`, command)
 				}
@@ -110,7 +110,7 @@ func TestDialogue(t *testing.T) {
 func TestDialogueOnlyImplicit(t *testing.T) {
 	t.Parallel()
 	r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Banner: "220 cheap hosting"})
-	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: true})
+	tr := smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: true})
 	require.Equal(t, smtptls.Plaintext, tr.Cause)
 	require.Equal(t, "TLS handshake: the host speaks in plaintext: 220", tr.Why)
 	for _, said := range r.Commands() {
@@ -124,7 +124,7 @@ func TestDialogueSTARTTLS(t *testing.T) {
 	good := ca.Names(t, mx)
 	talk := func(b smtptest.Behaviour) (smtptls.Transcript, []string) {
 		r := smtptest.Start(t, "127.0.0.1:0", b)
-		tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Roots: ca.Roots, Helo: "client.example"})
+		tr := smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Roots: ca.Roots, Helo: "client.example"})
 		return tr, r.Commands()
 	}
 	tr, commands := talk(smtptest.Behaviour{})
@@ -154,7 +154,7 @@ func TestDialoguesDoNotOverlap(t *testing.T) {
 	for _, implicit := range []bool{true, false} {
 		r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Cert: &good, Implicit: implicit})
 		for range 20 {
-			tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots})
+			tr := smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots})
 			require.True(t, tr.OK(), tr.Why)
 		}
 		require.Equal(t, 1, r.Most())
@@ -176,7 +176,7 @@ func TestDialogueWithAHostThatStays(t *testing.T) {
 		}
 		gone <- err
 	}()
-	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort(l.Addr().String())})
+	tr := smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort(l.Addr().String())})
 	require.Equal(t, "STARTTLS: not offered", tr.Why)
 	require.NoError(t, <-gone)
 	require.Equal(t, "C: QUIT", tr.Lines[len(tr.Lines)-2])
@@ -188,27 +188,27 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	blackHole := testkit.BlackHole(t, netip.AddrPortFrom(loopback, 0))
 	refusing := netip.AddrPortFrom(loopback, testkit.Port(t))
-	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: refusing, Implicit: true})
+	tr := smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: refusing, Implicit: true})
 	require.Equal(t, smtptls.Refused, tr.Cause)
 	require.Equal(t, "connect: connection refused", tr.Why)
-	require.False(t, tr.Ours() || tr.Silent() || tr.Connected)
+	require.False(t, tr.LocalFailure() || tr.Silent() || tr.Connected)
 
 	// A queue that is full drops the SYN, as a filter does.
-	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Timeout: 300 * time.Millisecond})
+	tr = smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Timeout: 300 * time.Millisecond})
 	require.Equal(t, smtptls.Timeout, tr.Cause)
 	require.Equal(t, "connect: timeout: no answer in time", tr.Why)
 	require.True(t, tr.Silent())
-	require.False(t, tr.Ours())
+	require.False(t, tr.LocalFailure())
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	tr = smtptls.Talk(ctx, smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true})
-	require.True(t, tr.Ours(), "the caller's hurry says nothing about the host: %s", tr.Why)
+	tr = smtptls.RunDialogue(ctx, smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true})
+	require.True(t, tr.LocalFailure(), "the caller's hurry says nothing about the host: %s", tr.Why)
 	require.Equal(t, smtptls.CauseNone, tr.Cause)
 
 	// A connection that our own kernel turns down.
-	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort("255.255.255.255:26"), Implicit: true})
-	require.True(t, tr.Ours(), tr.Why)
+	tr = smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort("255.255.255.255:26"), Implicit: true})
+	require.True(t, tr.LocalFailure(), tr.Why)
 	require.False(t, tr.OK())
 }
 
@@ -238,7 +238,7 @@ func TestNameInEHLO(t *testing.T) {
 		"[127.0.0.1]":         {nil, ""},
 	} {
 		r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{})
-		smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Helo: c.helo, Postfix: c.postfix})
+		smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Helo: c.helo, Postfix: c.postfix})
 		require.Equal(t, []string{"EHLO " + want, "QUIT"}, r.Commands())
 	}
 }

@@ -40,8 +40,8 @@ func matches(san, host string) bool {
 		"abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
-// rules returns a rule of OpenSSL that the chain of a server or one of the paths from it breaks, nil for none.
-func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
+// opensslRefuses returns a rule of OpenSSL that the chain of a server or one of the paths from it breaks, nil for none.
+func opensslRefuses(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 	size := 0
 	for i, c := range chain {
 		size += entryBytes + len(c.Raw)
@@ -59,7 +59,7 @@ func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 	var broken error
 	sound := false
 	for _, path := range paths {
-		if err := follow(path); err != nil {
+		if err := checkPath(path); err != nil {
 			broken = err
 		} else {
 			sound = true
@@ -71,8 +71,8 @@ func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 	return broken
 }
 
-// follow applies the rules of check_purpose_ssl_server and build_chain to one path.
-func follow(path []*x509.Certificate) error {
+// checkPath applies the rules of check_purpose_ssl_server and build_chain to one path.
+func checkPath(path []*x509.Certificate) error {
 	root := path[len(path)-1]
 	switch {
 	case len(path) > maxPath:
@@ -86,7 +86,7 @@ func follow(path []*x509.Certificate) error {
 		if i+1 < len(path) {
 			issuerKey = path[i+1].SubjectKeyId
 		}
-		if err := judge(c, i == 0, i > 0 || len(path) == 1, issuerKey); err != nil {
+		if err := checkCertificate(c, i == 0, i > 0 || len(path) == 1, issuerKey); err != nil {
 			return fmt.Errorf("the certificate %q %w", NameOf(c), err)
 		}
 	}
@@ -101,9 +101,9 @@ const (
 	extendedKeyUsage = 37
 )
 
-// judge returns what OpenSSL refuses in a certificate as that of the server, as that of an issuer, or as both. What
-// OpenSSL obeys and crypto/x509 does not, or what the versions of OpenSSL judge differently, wraps ErrNotJudged.
-func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
+// checkCertificate returns what OpenSSL refuses in a certificate as that of the server, of an issuer, or of both. Errors
+// about extensions that crypto/x509 ignores, or that the versions of OpenSSL judge differently, wrap ErrNotJudged.
+func checkCertificate(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 	const (
 		server  = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
 		headers = 4 // of the sequence and of the key identifier
@@ -117,8 +117,8 @@ func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 		return e.Id.Equal(asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1})
 	}
 	for _, rule := range []struct {
-		broken, judged bool
-		what           string
+		broken, certain bool // certain: every version of OpenSSL refuses it
+		what            string
 	}{
 		{purposes && !slices.ContainsFunc(c.ExtKeyUsage, isServer), true,
 			"has an extended key usage without serverAuth"},
@@ -139,7 +139,7 @@ func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 			"has a path length and is not a CA certificate"},
 	} {
 		switch {
-		case rule.broken && rule.judged:
+		case rule.broken && rule.certain:
 			return errors.New(rule.what)
 		case rule.broken:
 			return fmt.Errorf("%s: %w", rule.what, ErrNotJudged)

@@ -39,7 +39,7 @@ type Judge interface {
 // needsOpinion reports whether the result depends on what Postfix makes of TLS or of the certificate.
 func (t *Transcript) needsOpinion() bool {
 	return t.Failed == StepNone || t.Failed == StepCertificate ||
-		t.Failed == StepTLS && t.Cause != Plaintext && !t.Ours()
+		t.Failed == StepTLS && t.Cause != Plaintext && !t.LocalFailure()
 }
 
 // weigh adds the opinion of Postfix to what the dialogue found. Postfix decides what Go could not judge; what Go
@@ -49,8 +49,8 @@ func (t *Transcript) weigh(o Opinion) {
 	notJudged := t.Cause == NotJudged || t.Cause == CertificateRules
 	switch o.Verdict {
 	case Verified, GaveUp:
-		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified ||
-			t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
+		ehlo := t.EHLO.positive() && (t.Implicit || t.EHLOAgain.positive()) // this dialogue has shown it
+		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified || ehlo) {
 			t.Failed, t.Cause, t.Why = StepNone, CauseNone, ""
 		}
 	case Rejected:

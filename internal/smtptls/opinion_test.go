@@ -37,7 +37,7 @@ func TestWeigh(t *testing.T) {
 		c.t.weigh(Opinion{c.verdict, "why"})
 		require.Equal(t, c.ok, c.t.OK(), name)
 		require.Equal(t, c.cause, c.t.Cause, name)
-		require.Equal(t, c.ours, c.t.Ours(), name)
+		require.Equal(t, c.ours, c.t.LocalFailure(), name)
 		require.Equal(t, c.verdict, c.t.Postfix.Verdict, name)
 	}
 }

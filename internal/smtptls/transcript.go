@@ -61,8 +61,8 @@ type Transcript struct {
 	Postfix Opinion  // what Postfix's own TLS client made of the address
 
 	Failed Step // the first step that failed; StepNone if the server did all that was asked of it
-	// Cause is why, in the words of a verdict; CauseNone where it is ours. STARTTLS that is not offered or refused
-	// counts as Plaintext.
+	// Cause is why, in the words of a verdict; CauseNone for a local failure. STARTTLS that is not offered, or that is
+	// refused, counts as Plaintext.
 	Cause Cause
 	Why   string // describes the failure in printable ASCII, without the address
 }
@@ -70,9 +70,9 @@ type Transcript struct {
 // OK reports whether the server did all that was asked of it.
 func (t *Transcript) OK() bool { return t.Failed == StepNone && t.Connected }
 
-// Ours reports whether the dialogue failed on our side: there is no route, or no time left. That says nothing about the
-// server.
-func (t *Transcript) Ours() bool { return t.Failed != StepNone && t.Cause == CauseNone }
+// LocalFailure reports whether the dialogue failed on our side: there is no route, or no time left. That says nothing
+// about the server.
+func (t *Transcript) LocalFailure() bool { return t.Failed != StepNone && t.Cause == CauseNone }
 
 // Silent reports whether the address did not answer the attempt to connect.
 func (t *Transcript) Silent() bool { return t.Failed == StepConnect && t.Cause == Timeout }

@@ -58,12 +58,19 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 	}
 	paths, err := leaf.Verify(o)
 	if err == nil {
-		faults[CertificateRules] = rules(chain, paths)
+		faults[CertificateRules] = opensslRefuses(chain, paths)
 	} else {
 		// A moment at which the certificate itself is valid shows whether only the dates are wrong.
 		o.CurrentTime = leaf.NotBefore.Add(time.Second)
-		paths, faults[CertificateChain] = leaf.Verify(o)
-		if faults[CertificateExpired] = outOfDate(append(paths, chain[:1])[0], at); faults[CertificateExpired] == nil {
+		var chainErr error
+		paths, chainErr = leaf.Verify(o)
+		path := chain[:1]
+		if len(paths) > 0 {
+			path = paths[0]
+		}
+		if expired := outOfDate(path, at); expired != nil {
+			faults[CertificateExpired], faults[CertificateChain] = expired, chainErr
+		} else {
 			faults[CertificateChain] = err
 		}
 	}
@@ -87,7 +94,7 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 	return v
 }
 
-// outOfDate names the first certificate of a path that is not valid at a moment; nil for none.
+// outOfDate returns an error that names the first certificate of a path that is not valid at a moment, or nil.
 func outOfDate(path []*x509.Certificate, at time.Time) error {
 	for _, c := range path {
 		switch {
@@ -115,7 +122,7 @@ func (d Dialogue) config() *tls.Config {
 		ServerName:   d.Host,
 		MinVersion:   tls.VersionTLS12,
 		CipherSuites: suites,
-		// Verify judges the chain after the handshake, and tells the errors apart.
+		// Verify judges the chain after the handshake, and distinguishes the errors.
 		InsecureSkipVerify: true, //nolint:gosec // see above
 	}
 }

@@ -20,26 +20,25 @@ import (
 const MaxAddresses = 16
 
 const (
-	sideBySide    = 4 // connections to different addresses of one host
-	lookupTimeout = 15 * time.Second
-	openFor       = 2 * time.Hour  // an open verdict without a re-check
-	closedFor     = 24 * time.Hour // a closed one
+	maxConnections = 4 // concurrent ones to different addresses of one host
+	lookupTimeout  = 15 * time.Second
+	openLife       = 2 * time.Hour // how long an open verdict is valid
+	closedLife     = 24 * time.Hour
 )
 
 // finding is what a probe of a host has found out. Its Verdict is Unknown where the probe failed on our side: what was
 // known before still holds.
 type finding struct {
 	Verdict
-	// late is set when a rate does not allow the probe yet: try again after it.
-	late  time.Duration
-	heard []smtptls.Transcript // of all its addresses, if it was connected to
+	retryAfter  time.Duration        // set if a rate does not allow the probe yet
+	transcripts []smtptls.Transcript // of all its addresses, if it was connected to
 }
 
 func unknown(why string) Verdict { return Verdict{Why: smtptls.Tidy(why)} }
 
 func closed(c smtptls.Cause, why string) Verdict {
 	now := wallClock()
-	return Verdict{State: Closed, Cause: c, Checked: now, Expires: now.Add(closedFor), Why: smtptls.Tidy(why)}
+	return Verdict{State: Closed, Cause: c, Checked: now, Expires: now.Add(closedLife), Why: smtptls.Tidy(why)}
 }
 
 // addresses looks up the addresses of a host, and returns each once, IPv4 first. After an error, not all are known.
@@ -79,16 +78,16 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 		if o.Postfix != nil {
 			connections = slices.Repeat(addrs, 2) // it connects once more to each
 		}
-		if late := p.rates.admit(connections); late > 0 {
-			return finding{late: late, Verdict: unknown("put off: its network has been probed a lot")}
+		if wait := p.rates.admit(connections); wait > 0 {
+			return finding{retryAfter: wait, Verdict: unknown("put off: its network has been probed a lot")}
 		}
 	}
-	heard := make([]smtptls.Transcript, len(addrs))
+	transcripts := make([]smtptls.Transcript, len(addrs))
 	var group errgroup.Group
-	group.SetLimit(sideBySide)
+	group.SetLimit(maxConnections)
 	for i, a := range addrs {
 		group.Go(func() (err error) {
-			heard[i], err = p.hear(ctx, smtptls.Dialogue{
+			transcripts[i], err = p.runDialogue(ctx, smtptls.Dialogue{
 				Host: name, Addr: netip.AddrPortFrom(a, o.Port), Implicit: true, Helo: o.Helo, Roots: o.Roots,
 				Postfix: o.Postfix,
 			}, o)
@@ -98,54 +97,72 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
 		return finding{Verdict: unknown(err.Error())}
 	}
-	f := finding{Verdict: Judge(heard), heard: heard}
+	f := finding{Verdict: Judge(transcripts), transcripts: transcripts}
 	if f.State == Open && !f.Checked.Before(f.Expires) {
 		f.Verdict = closed(smtptls.CertificateExpired, "the certificate has just expired")
 	}
 	return f
 }
 
+// outcome is what the dialogue with one address shows about the host.
+type outcome string
+
+const (
+	outcomeOpen      outcome = "open"
+	outcomeWrong     outcome = "wrong"         // the address answered, and not as an open host does
+	outcomeUndecided outcome = "undecided"     // the address answered, and then something failed on our side
+	outcomeSilent    outcome = "silent"        // it did not answer
+	outcomeLocal     outcome = "local failure" // something failed on our side before it could answer
+)
+
+func classify(t *smtptls.Transcript) outcome {
+	switch {
+	case t.OK():
+		return outcomeOpen
+	case t.LocalFailure() && t.Connected:
+		return outcomeUndecided
+	case t.LocalFailure():
+		return outcomeLocal
+	case t.Silent():
+		return outcomeSilent
+	}
+	return outcomeWrong
+}
+
 // Judge makes the verdict of a host from the dialogues in implicit TLS with all its addresses. A wrong answer from any
 // address closes the host, because Postfix picks the address; so does silence of all addresses. A silent address next
 // to a good one only costs Postfix a connect timeout. A failure on our side is not a verdict, and where the address
 // answered, the host is not open either.
-func Judge(heard []smtptls.Transcript) Verdict {
+func Judge(transcripts []smtptls.Transcript) Verdict {
 	now := wallClock()
-	end := now.Add(openFor)
-	var right, wrong, pending, silent, ours []*smtptls.Transcript
-	for i := range heard {
-		kind, t := &wrong, &heard[i]
-		switch {
-		case t.OK():
-			kind = &right
-			if t.Session != nil && t.Session.NotAfter.Before(end) { // without one, only Postfix could speak with it
-				end = t.Session.NotAfter
-			}
-		case t.Ours() && t.Connected:
-			kind = &pending // what it is like is not known
-		case t.Ours():
-			kind = &ours
-		case t.Silent():
-			kind = &silent
+	expires := now.Add(openLife)
+	groups := map[outcome][]*smtptls.Transcript{}
+	for i := range transcripts {
+		t := &transcripts[i]
+		o := classify(t)
+		groups[o] = append(groups[o], t)
+		// There is no session if only Postfix could speak with the address.
+		if o == outcomeOpen && t.Session != nil && t.Session.NotAfter.Before(expires) {
+			expires = t.Session.NotAfter
 		}
-		*kind = append(*kind, t)
 	}
-	bad := slices.Concat(wrong, pending, silent, ours) // the address that decides comes first
-	why := make([]string, len(bad))
-	for i, t := range bad {
-		why[i] = t.Addr.Addr().String() + ": " + t.Why
+	open, wrong := groups[outcomeOpen], groups[outcomeWrong]
+	undecided, silent, local := groups[outcomeUndecided], groups[outcomeSilent], groups[outcomeLocal]
+	var faults []string // that of the address that decides comes first
+	for _, t := range slices.Concat(wrong, undecided, silent, local) {
+		faults = append(faults, t.Addr.Addr().String()+": "+t.Why)
 	}
-	all := strings.Join(why, "; ")
+	why := strings.Join(faults, "; ")
 	switch {
 	case len(wrong) > 0:
-		return closed(wrong[0].Cause, all)
-	case len(pending) > 0:
-		return unknown(all)
-	case len(right) > 0:
-		return Verdict{State: Open, Checked: now, Expires: end,
-			Why: fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", len(right), len(heard))}
+		return closed(wrong[0].Cause, why)
+	case len(undecided) > 0:
+		return unknown(why)
+	case len(open) > 0:
+		return Verdict{State: Open, Checked: now, Expires: expires,
+			Why: fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", len(open), len(transcripts))}
 	case len(silent) > 0:
-		return closed(smtptls.Timeout, all)
+		return closed(smtptls.Timeout, why)
 	}
-	return unknown(all)
+	return unknown(why)
 }
