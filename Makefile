@@ -66,9 +66,12 @@ soak: build ## mixed load for SOAK (5m), in which nothing may grow
 size: ## the size of each package and its budget
 	@go run ./tools/size
 
+# The schemas first, because tests compare the output of commands with them. One package at a time, because two of them
+# write parts of the same manual page.
 golden: ## write the golden files again; look at the difference before you commit it
-	go test -count=1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd docs e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
-	@[ "$$(id -u)" != 0 ] || go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update
+	go test -count=1 -run '^TestSchemas$$' ./cmd/policyd -update
+	go test -count=1 -p 1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd docs e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
+	@[ "$$(id -u)" != 0 ] || { $(MAKE) --no-print-directory deps && go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update; }
 
 # The public packages, for every system that a mail server or a tool may run on.
 portable: ## compile socketmap and prefix for six systems

@@ -117,6 +117,25 @@ func TestPathsExist(t *testing.T) {
 	}, ".")
 }
 
+// codeName is a function or a constant after the path of its file.
+var codeName = regexp.MustCompile("`([a-z0-9_/]+\\.go)`, (?:functions?|constants?) ((?:`[A-Za-z]+`(?:, | and )?)+)")
+
+// TestNamesExist checks the functions and constants that the documents name together with their file.
+func TestNamesExist(t *testing.T) {
+	t.Parallel()
+	for _, document := range []string{"CONTRIBUTING.md", "docs/architecture.md"} {
+		matches := codeName.FindAllStringSubmatch(strings.Join(strings.Fields(read(t, document)), " "), -1)
+		require.NotEmpty(t, matches, document)
+		for _, m := range matches {
+			declared := read(t, m[1])
+			for _, name := range strings.FieldsFunc(strings.ReplaceAll(m[2], " and ", ","), func(r rune) bool { return strings.ContainsRune("`, ", r) }) {
+				declaration := regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|\t|const )` + name + `\b`)
+				require.True(t, declaration.MatchString(declared), "%s: %s does not declare %s", document, m[1], name)
+			}
+		}
+	}
+}
+
 // TestDecisions checks the form of the decision records.
 func TestDecisions(t *testing.T) {
 	t.Parallel()

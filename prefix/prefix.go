@@ -31,6 +31,7 @@ const (
 	None Class = iota
 	STARTTLS
 	SMTPS
+	numClasses = iota // last: the number of classes
 )
 
 // class describes a Class.
@@ -39,8 +40,9 @@ type class struct {
 	implicitTLS           bool
 }
 
-// classes returns the description of every Class. A new prefix needs a constant above and a line here.
-func classes() [SMTPS + 1]class {
+// classes returns the description of every Class. A new prefix needs a constant above, a line here, and the constant in
+// Classes.
+func classes() [numClasses]class {
 	return [...]class{
 		None:     {name: "none", promise: "nothing"},
 		STARTTLS: {"starttls", "starttls-", "STARTTLS", false},

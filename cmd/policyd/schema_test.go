@@ -26,6 +26,7 @@ import (
 	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/prefix"
 )
 
 // schemas are the types that commands print as JSON, by the name of the schema. That of check has its test in
@@ -56,9 +57,13 @@ func schemas() map[string]reflect.Type {
 // enumerations are the fields that take one of a few words, by their place.
 func enumerations() map[string][]string {
 	status := []string{"OK", "NOTFOUND", "TEMP", "PERM"}
+	var prefixes []string
+	for _, c := range append(prefix.Classes(), prefix.None) {
+		prefixes = append(prefixes, c.String())
+	}
 	return map[string][]string{
 		"query.dnssec":                   {"secure", "insecure", "bogus", "indeterminate"},
-		"query.mx[].prefix":              {"starttls", "smtps", "none"},
+		"query.mx[].prefix":              prefixes,
 		"query.mx[].dnssec":              {"secure", "insecure", "indeterminate"},
 		"query.mta_sts.state":            {"found", "absent", "failed", "unknown"},
 		"query.mta_sts.mode":             {"enforce", "testing", "none"},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/policyd/policyd/prefix"
 )
 
 // Code documents the code of a finding.
@@ -17,6 +19,10 @@ type Code struct {
 // Codes returns all codes, in the order of the manual page. Errors about a host without a prefix, which has
 // promised nothing, are shown as info.
 func Codes() []Code {
+	var prefixes []string
+	for _, c := range prefix.Classes() {
+		prefixes = append(prefixes, c.Prefix())
+	}
 	codes := []Code{
 		{"not-a-domain", Error, false, "The input is not a domain name."},
 		{"no-such-domain", Error, false, "The domain does not exist (NXDOMAIN)."},
@@ -36,7 +42,7 @@ func Codes() []Code {
 		{"mx-host-alias", Warning, false, "An MX host is a CNAME, which RFC 2181 section 10.3 forbids. The " +
 			"certificate must be for the name in the MX record."},
 		{"prefix-malformed", Warning, false, "The name of an MX host resembles a prefix but does not count as one: " +
-			"after starttls- or smtps- a letter or digit must follow within the first label."},
+			"after " + strings.Join(prefixes, " or ") + " a letter or digit must follow within the first label."},
 		{"mx-address-limit", Warning, false, "Five or more addresses of MX hosts that the policy does not allow come " +
 			"before the first host that it allows. Postfix tries five addresses by default (smtp_mx_address_limit), " +
 			"so that mail waits until it bounces. Give the promising hosts the better preference."},
