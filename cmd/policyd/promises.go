@@ -68,20 +68,20 @@ func (s *screen) promises(list admin.PromiseList) {
 	s.listed(len(list.Promises), list.More, "domains")
 }
 
-// remembered recalls the promises of a domain from the daemon at a socket. Without a daemon, nothing is remembered.
-func remembered(ctx context.Context, socket string, domain string) promises.Memory {
+// remembered returns what the daemon at a socket remembers of the promises of a domain, nothing without a daemon.
+func remembered(ctx context.Context, socket string, domain string) promises.History {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	p, err := admin.GetPromise.Ask(ctx, socket, admin.DomainRequest{Domain: domain})
 	if err != nil {
-		return promises.Memory{}
+		return promises.History{}
 	}
-	m := p.Memory
+	h := p.History
 	for _, s := range p.Seen {
 		if s.Established {
-			m.Kinds, m.Days, m.Last = append(m.Kinds, s.Kind), max(m.Days, int(s.Days)), max(m.Last, s.Last)
+			h.Kinds, h.Days, h.Last = append(h.Kinds, s.Kind), max(h.Days, int(s.Days)), max(h.Last, s.Last)
 		}
 	}
-	return m
+	return h
 }

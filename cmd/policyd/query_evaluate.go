@@ -46,7 +46,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	e := &evaluator{
 		engine: gather.Engine{
 			Resolver: cache, STS: stsstore.New(l.Store(cache, quiet)), Site: site, Verdict: prober.Verdict,
-			Recall: func(domain string) promises.Memory { return remembered(cmd.Context(), l.Admin.Socket, domain) },
+			History: func(domain string) promises.History { return remembered(cmd.Context(), l.Admin.Socket, domain) },
 		},
 		options: l.Lookup().Policy, prober: either(noProbe, nil, prober),
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),

@@ -70,8 +70,8 @@ type Engine struct {
 	// Validates reports whether Resolver passes its self-test now. It may wait for the test, except with
 	// Effort.CacheOnly, when the error can be dns.ErrNotCached. nil: it does.
 	Validates func(ctx context.Context, e dns.Effort) (bool, error)
-	// Recall returns what a next hop promised before. It never blocks. nil: nothing is known.
-	Recall func(domain string) promises.Memory
+	// History returns what a next hop promised before. It never blocks. nil: nothing is known.
+	History func(domain string) promises.History
 	// Hosts bounds the lookups about hosts; nil: no bound.
 	Hosts *Hosts
 }
@@ -100,8 +100,8 @@ type gathering struct {
 func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
 	effort dns.Effort) (policy.Decision, error) {
 	const maxSteps = 8 // more than any decision takes
-	if e.Recall != nil && f.Nexthop.MayHaveHistory() {
-		f.Promises = e.Recall(f.Nexthop.Name)
+	if e.History != nil && f.Nexthop.MayHaveHistory() {
+		f.Promises = e.History(f.Nexthop.Name)
 	}
 	g := &gathering{Engine: e, ctx: ctx, options: o, effort: effort, facts: f, timeout: questionTimeout}
 	for range maxSteps {

@@ -20,7 +20,7 @@ import (
 // remembering are the sources of a service that remembers promises.
 func (w *world) remembering(memory *promises.Store) lookup.Sources {
 	src := w.sources()
-	src.Recall, src.Promised, src.Version = memory.Recall, memory.Observe, func() uint64 { return 1 + w.version }
+	src.History, src.Promised, src.Version = memory.History, memory.Observe, func() uint64 { return 1 + w.version }
 	return src
 }
 

@@ -26,9 +26,9 @@ type Facts struct {
 	// State is unknown is looked up.
 	Known     FactSet
 	STS       mtasts.Result
-	Relay     bool            // the next hop is one of Postfix's own relay hosts
-	Promises  promises.Memory // of the next hop, on port 25 and for a domain only
-	Validates bool            // the resolver has passed its self-test just now
+	Relay     bool             // the next hop is one of Postfix's own relay hosts
+	Promises  promises.History // of the next hop, on port 25 and for a domain only
+	Validates bool             // the resolver has passed its self-test just now
 	Receiver  Receiver
 	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never.
 	// A lookup that failed has expired already. It decides nothing.

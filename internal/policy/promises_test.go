@@ -17,7 +17,7 @@ import (
 
 // remembered returns f for a next hop whose promises of some kinds are established.
 func remembered(f policy.Facts, kinds ...promises.Kind) policy.Facts {
-	f.Promises = promises.Memory{Kinds: kinds, Days: 7, Last: 20000, Holdable: true}
+	f.Promises = promises.History{Kinds: kinds, Days: 7, Last: 20000, Holdable: true}
 	return f
 }
 

@@ -80,7 +80,7 @@ func TestAPromiseIsEstablishedAfterThreeDaysWithinThirty(t *testing.T) {
 				f.Observe(domain, with(promises.Prefix))
 			}
 			f.days(c.wait)
-			require.Equal(t, c.want, len(f.Recall(domain).Kinds) > 0)
+			require.Equal(t, c.want, len(f.History(domain).Kinds) > 0)
 			f.Observe(domain, promises.Answer{})
 			f.Observe(domain, promises.Answer{})
 			n := strings.Count(f.log.String(), "promise vanished from an unsigned answer")
@@ -95,7 +95,7 @@ func TestAnAuthenticAnswerWithdrawsAPromise(t *testing.T) {
 	f := newFixture(promises.Options{})
 	f.establish(promises.DANE)
 	f.Observe(domain, promises.Answer{Authentic: true})
-	require.Empty(t, f.Recall(domain).Kinds)
+	require.Empty(t, f.History(domain).Kinds)
 	require.Zero(t, f.Stats())
 	f.Observe(domain, promises.Answer{})
 	require.NotContains(t, f.log.String(), "level=WARN")
@@ -129,7 +129,7 @@ func TestAPromiseThatReturnsAndVanishesAgainIsReportedTwice(t *testing.T) {
 
 // look does what a lookup in mode hold does with an answer that has no promise, and reports whether it was held.
 func (f fixture) look() bool {
-	m := f.Recall(domain)
+	m := f.History(domain)
 	held := len(m.Kinds) > 0 && m.Holdable
 	f.Observe(domain, promises.Answer{Held: held})
 	return held
@@ -140,14 +140,14 @@ func TestAHoldLastsSixHoursOnceInThirtyDays(t *testing.T) {
 	f := newFixture(promises.Options{})
 	f.establish(promises.Prefix)
 	require.True(t, f.look())
-	require.Equal(t, f.now.Add(6*time.Hour).Unix(), f.Recall(domain).Until.Unix())
+	require.Equal(t, f.now.Add(6*time.Hour).Unix(), f.History(domain).Until.Unix())
 	f.pass(6*time.Hour - time.Second)
 	require.True(t, f.look())
 	require.Equal(t, 1, f.Stats().Held)
 	f.pass(time.Second)
 	require.False(t, f.look(), "six hours are the most")
 	require.Contains(t, f.log.String(), "new answer accepted after a hold")
-	require.Empty(t, f.Recall(domain).Kinds, "the new answer is remembered")
+	require.Empty(t, f.History(domain).Kinds, "the new answer is remembered")
 	f.days(1)
 	f.establish(promises.Prefix)
 	require.False(t, f.look(), "once in thirty days")
@@ -163,7 +163,7 @@ func TestAHoldContinuesWhenThePromiseReturnsForAMoment(t *testing.T) {
 	require.True(t, f.look())
 	f.pass(time.Hour)
 	f.Observe(domain, with(promises.Prefix))
-	require.Zero(t, f.Recall(domain).Until)
+	require.Zero(t, f.History(domain).Until)
 	f.pass(time.Hour)
 	require.True(t, f.look())
 	f.pass(4 * time.Hour)
@@ -205,13 +205,13 @@ func TestTheClockMaySlip(t *testing.T) {
 	f := newFixture(promises.Options{})
 	f.establish(promises.Prefix)
 	f.days(-10)
-	require.Len(t, f.Recall(domain).Kinds, 1)
+	require.Len(t, f.History(domain).Kinds, 1)
 	f.Observe(domain, with(promises.Prefix))
 	f.days(-4000)
 	f.Observe(domain, with(promises.Prefix))
 	f.now = time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)
 	f.Observe(domain, with(promises.Prefix))
-	require.Len(t, f.Recall(domain).Kinds, 1, "days in the future still count")
+	require.Len(t, f.History(domain).Kinds, 1, "days in the future still count")
 	f.now = newClock().now
 	f.days(12)
 	require.True(t, f.look())
@@ -219,7 +219,7 @@ func TestTheClockMaySlip(t *testing.T) {
 	require.True(t, f.look(), "a hold that began in the future starts again")
 	f.pass(6 * time.Hour)
 	require.False(t, f.look())
-	require.Empty(t, f.Recall(domain).Kinds, "the new answer is remembered, as after every hold")
+	require.Empty(t, f.History(domain).Kinds, "the new answer is remembered, as after every hold")
 }
 
 // A promise that was seen while the clock was years ahead is remembered by the right clock too.
@@ -232,11 +232,11 @@ func TestTheClockWasInTheFarFuture(t *testing.T) {
 	f.days(-4000)
 	f.pass(time.Hour)
 	f.establish(promises.Prefix)
-	require.Len(t, f.Recall(domain).Kinds, 1)
+	require.Len(t, f.History(domain).Kinds, 1)
 	e, _ := f.Get(domain)
 	require.Equal(t, promises.DayOf(f.now), e.Seen[0].Last)
 	f.days(28)
-	require.Empty(t, f.Recall(domain).Kinds)
+	require.Empty(t, f.History(domain).Kinds)
 }
 
 // A clock that is years behind at the start, before time synchronization, costs no memory.
@@ -256,7 +256,7 @@ func TestTheClockIsInThePastAtTheStart(t *testing.T) {
 		now = now.Add(59 * time.Minute)
 		s.Observe(domain, with(promises.Prefix))
 		now = right
-		require.Len(t, s.Recall(domain).Kinds, 1)
+		require.Len(t, s.History(domain).Kinds, 1)
 		require.ErrorIs(t, s.Run(ctx), context.Canceled)
 	})
 }
@@ -280,7 +280,7 @@ func TestMergeOnlyAdds(t *testing.T) {
 	require.Error(t, err, "days in the future")
 	a.days(3)
 	require.True(t, merge(seen))
-	require.Equal(t, []promises.Kind{promises.Prefix}, a.Recall(domain).Kinds, "one day here and two days there")
+	require.Equal(t, []promises.Kind{promises.Prefix}, a.History(domain).Kinds, "one day here and two days there")
 	before, _ := a.Get(domain)
 	require.False(t, merge(make([]byte, len(seen))))
 	require.False(t, merge(seen))
@@ -301,7 +301,7 @@ func TestTheMemoryIsBounded(t *testing.T) {
 	}
 	require.Len(t, f.List(), 100)
 	f.days(3)
-	require.Len(t, f.Recall(domain).Kinds, 1, "those seen least recently go first")
+	require.Len(t, f.History(domain).Kinds, 1, "those seen least recently go first")
 	f.Observe("none.example", promises.Answer{})
 	require.Len(t, f.List(), 100, "a domain without a promise takes no place")
 }

@@ -2,6 +2,8 @@ package promises
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,14 +20,14 @@ type Mode string
 
 // The modes. The zero value behaves like Alert.
 const (
-	Off   Mode = "off"   // no memory of promises
+	Off   Mode = "off"   // promises are not recorded
 	Alert Mode = "alert" // one warning, and mail is sent by the new answer
 	Hold  Mode = "hold"  // in addition mail waits for at most HoldFor
 )
 
 // Options of a Store.
 type Options struct {
-	StateDir string           // has promises.db, which survives restarts; "" keeps the memory in this process only
+	StateDir string           // has promises.db, which survives restarts; "" keeps promises in memory only
 	Log      *slog.Logger     // gets one WARN when a promise vanishes; nil logs nothing
 	Now      func() time.Time // the clock; nil means time.Now
 	Max      int              // the largest number of domains; 0 means MaxDomains
@@ -55,8 +57,13 @@ func New(o Options) *Store {
 	})}
 }
 
-// Memory is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
-type Memory struct {
+// Run writes changes to the state directory until ctx ends, and what is left then.
+func (s *Store) Run(ctx context.Context) error {
+	return errors.Join(s.table.Run(ctx), s.table.Close())
+}
+
+// History is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
+type History struct {
 	Kinds    []Kind    `json:"-"`                   // the promises seen on at least three of the last thirty days
 	Days     int       `json:"-"`                   // the largest number of days on which one of Kinds was seen
 	Last     Day       `json:"-"`                   // the latest day on which one of Kinds was seen
@@ -64,26 +71,26 @@ type Memory struct {
 	Until    time.Time `json:"held_until,omitzero"` // when a running hold ends; zero means that no hold is running
 }
 
-// Recall returns what is remembered about a domain, which is in lower case and without the final dot.
-func (s *Store) Recall(domain string) Memory {
+// History returns what is remembered about a domain, which is in lower case and without the final dot.
+func (s *Store) History(domain string) History {
 	r := s.table.Get(domain)
 	if r == (record{}) {
-		return Memory{}
+		return History{}
 	}
-	return r.memory(s.o.Now())
+	return r.history(s.o.Now())
 }
 
-func (r *record) memory(now time.Time) Memory {
-	m := Memory{Kinds: r.established(DayOf(now)), Holdable: r.holdable(now)}
+func (r *record) history(now time.Time) History {
+	h := History{Kinds: r.established(DayOf(now)), Holdable: r.holdable(now)}
 	for i, k := range Kinds() {
-		if slices.Contains(m.Kinds, k) {
-			m.Days, m.Last = max(m.Days, int(r.seen[i].Days)), max(m.Last, r.seen[i].Last)
+		if slices.Contains(h.Kinds, k) {
+			h.Days, h.Last = max(h.Days, int(r.seen[i].Days)), max(h.Last, r.seen[i].Last)
 		}
 	}
 	if r.holding(now) {
-		m.Until = r.held.time().Add(HoldFor)
+		h.Until = r.held.time().Add(HoldFor)
 	}
-	return m
+	return h
 }
 
 // Answer is what a lookup for mail that leaves this site has found.
@@ -107,15 +114,15 @@ func (s *Store) Observe(domain string, a Answer) {
 	r := s.table.Records[domain]
 	was := r
 	if len(a.Kinds) > 0 {
-		s.see(domain, &r, a, now)
+		s.noteSeen(domain, &r, a, now)
 	} else {
-		s.miss(domain, &r, a, now)
+		s.noteMissing(domain, &r, a, now)
 	}
 	s.put(domain, was, r)
 }
 
-// see notes that a domain keeps its promise.
-func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
+// noteSeen notes that a domain keeps its promise.
+func (s *Store) noteSeen(domain string, r *record, a Answer, now time.Time) {
 	was := *r
 	if r.missing != 0 {
 		s.o.Log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
@@ -131,8 +138,8 @@ func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 	}
 }
 
-// miss notes that a domain has no promise any more.
-func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
+// noteMissing notes that a lookup found no promise of a domain.
+func (s *Store) noteMissing(domain string, r *record, a Answer, now time.Time) {
 	kinds := r.established(DayOf(now))
 	switch {
 	case a.Authentic:
@@ -145,15 +152,18 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 	case r.missing == 0 || r.missing > moment(now.Unix()): // or the clock was set back
 		r.missing = moment(now.Unix())
 		s.vanished++
-		m := r.memory(now)
+		h := r.history(now)
 		s.o.Log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
-			"days", m.Days, "last", m.Last)
+			"days", h.Days, "last", h.Last)
 	}
+	if r.missing == 0 {
+		return
+	}
+	belongsToHold := r.held != 0 && r.missing.time().Before(r.held.time().Add(HoldFor))
 	switch {
-	case r.missing == 0:
 	case a.Held && !r.holding(now) && r.holdable(now):
 		r.held, r.released = moment(now.Unix()), false
-	case !a.Held && r.held != 0 && r.missing < r.held+moment(HoldFor/time.Second):
+	case !a.Held && belongsToHold:
 		// The hold is over: the new answer is the one that counts from now on.
 		s.o.Log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
 		*r = record{held: r.held, released: r.released}
@@ -178,7 +188,7 @@ func (s *Store) Forget(domain string) bool { return s.table.Forget(domain) }
 type Entry struct {
 	Domain string `json:"domain"`
 	Seen   []Seen `json:"seen"`
-	Memory
+	History
 	Missing time.Time `json:"missing_since,omitzero"` // when the promise was first found missing
 }
 
@@ -214,7 +224,7 @@ func (s *Store) list(keep func(*record) bool) []Entry {
 }
 
 func (r *record) entry(domain string, now time.Time) Entry {
-	e := Entry{Domain: domain, Seen: []Seen{}, Memory: r.memory(now)}
+	e := Entry{Domain: domain, Seen: []Seen{}, History: r.history(now)}
 	for i, k := range Kinds() {
 		if r.seen[i].Days > 0 {
 			e.Seen = append(e.Seen, Seen{k, r.seen[i], slices.Contains(e.Kinds, k)})

@@ -69,8 +69,8 @@ func TestAPromiseThatVanishesAfterItsHold(t *testing.T) {
 	require.False(t, f.look())
 	require.Len(t, f.Vanished(), 1)
 	f.Observe(domain, promises.Answer{Held: true})
-	require.Zero(t, f.Recall(domain).Until)
-	require.Len(t, f.Recall(domain).Kinds, 1)
+	require.Zero(t, f.History(domain).Until)
+	require.Len(t, f.History(domain).Kinds, 1)
 }
 
 func TestAHoldThatASecondResolverEndedDoesNotEndTheNextOne(t *testing.T) {
@@ -85,7 +85,7 @@ func TestAHoldThatASecondResolverEndedDoesNotEndTheNextOne(t *testing.T) {
 	f.days(30)
 	f.establish(promises.Prefix)
 	require.True(t, f.look())
-	require.NotZero(t, f.Recall(domain).Until)
+	require.NotZero(t, f.History(domain).Until)
 	require.Len(t, f.Holds(), 1)
 }
 
@@ -122,7 +122,7 @@ func TestAPromiseThatVanishesAgainAtTheEndOfAHold(t *testing.T) {
 	require.Contains(t, f.log.String(), "promise is back")
 	f.pass(promises.HoldFor - time.Hour)
 	require.False(t, f.look())
-	require.Len(t, f.Recall(domain).Kinds, 1)
+	require.Len(t, f.History(domain).Kinds, 1)
 }
 
 // A domain that showed a promise only once has nothing to withdraw.
@@ -139,12 +139,12 @@ func TestNothingIsWithdrawnThatWasNotEstablished(t *testing.T) {
 func TestWhatIsShownOfADomain(t *testing.T) {
 	t.Parallel()
 	f := newFixture(promises.Options{})
-	require.Zero(t, f.Recall("unknown.example"))
+	require.Zero(t, f.History("unknown.example"))
 	f.establish(promises.Prefix)
 	third := promises.DayOf(f.now)
 	f.days(1)
 	f.Observe(domain, with(promises.MTASTS))
-	m := f.Recall(domain)
+	m := f.History(domain)
 	require.Equal(t, 3, m.Days)
 	require.Equal(t, third, m.Last, "MTA-STS was seen on one day only")
 	e, _ := f.Get(domain)

@@ -107,7 +107,7 @@ func New(o Options) (*Daemon, error) {
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.engine = gather.Engine{
 		Resolver: d.cache, STS: d.store, Site: d.site, Verdict: d.prober.Verdict,
-		Validates: d.stub.Validates, Recall: d.promises.Recall,
+		Validates: d.stub.Validates, History: d.promises.History,
 	}
 	sources := lookup.Sources{
 		Engine: d.engine, Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,

@@ -30,7 +30,7 @@ func (d *Daemon) askSecond(ctx context.Context) error {
 	if d.second == nil {
 		return nil
 	}
-	o := promises.Opinion{Store: d.promises, First: d.cache, Second: d.second}
+	o := promises.SecondOpinion{Store: d.promises, First: d.cache, Second: d.second}
 	return o.Run(ctx)
 }
 

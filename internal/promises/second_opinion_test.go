@@ -62,7 +62,7 @@ func TestTheSecondResolverIsAskedTwice(t *testing.T) {
 				}
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan error)
-				o := &promises.Opinion{Store: s, First: c.first, Second: c.second}
+				o := &promises.SecondOpinion{Store: s, First: c.first, Second: c.second}
 				go func() { done <- o.Run(ctx) }()
 				time.Sleep(time.Hour)
 				require.Zero(t, c.second.n, "nothing is held yet")

@@ -9,9 +9,9 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Opinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that reach
+// SecondOpinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that reach
 // this machine's resolver seldom also forges those that reach a resolver elsewhere, over TLS.
-type Opinion struct {
+type SecondOpinion struct {
 	Store *Store
 	// First is the resolver that gave the answers that are held, Second the resolver elsewhere.
 	First, Second dns.Resolver
@@ -20,31 +20,31 @@ type Opinion struct {
 }
 
 const (
-	// opinionTick is how often Run looks for domains that are due, and opinionsPerTick how many it asks about then.
-	opinionTick     = time.Minute
-	opinionsPerTick = 20
+	// opinionInterval is how often Run looks for domains that are due, and maxOpinions how many it asks about then.
+	opinionInterval = time.Minute
+	maxOpinions     = 20
 	// opinionRetry is how long a domain waits after a lookup that failed or that gave another answer.
 	opinionRetry = 5 * time.Minute
 )
 
 // Run asks about each held domain when the hold begins and at least half an hour later, until ctx ends.
-func (o *Opinion) Run(ctx context.Context) error {
+func (o *SecondOpinion) Run(ctx context.Context) error {
 	o.due = map[string]time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(opinionTick):
+		case <-time.After(opinionInterval):
 			o.ask(ctx)
 		}
 	}
 }
 
-func (o *Opinion) ask(ctx context.Context) {
+func (o *SecondOpinion) ask(ctx context.Context) {
 	held := o.Store.Holds()
 	maps.DeleteFunc(o.due, func(domain string, _ time.Time) bool { return !slices.Contains(held, domain) })
 	due := slices.DeleteFunc(held, func(domain string) bool { return time.Now().Before(o.due[domain]) })
-	for _, domain := range due[:min(len(due), opinionsPerTick)] {
+	for _, domain := range due[:min(len(due), maxOpinions)] {
 		wait := opinionRetry
 		if same, err := o.same(ctx, domain); err == nil { // a failed lookup says nothing about the answer
 			o.Store.Agree(domain, same)
@@ -57,7 +57,7 @@ func (o *Opinion) ask(ctx context.Context) {
 }
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
-func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
+func (o *SecondOpinion) same(ctx context.Context, domain string) (bool, error) {
 	record := dns.Question{Name: "_mta-sts." + domain, Type: dns.TypeTXT}
 	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX}, record} {
 		first, err := o.First.Lookup(ctx, q, dns.Effort{})
@@ -70,7 +70,7 @@ func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 		}
 		// Equal answers do not confirm that a policy is gone while its record is there: its web server may be blocked.
 		unsure := q.Type == dns.TypeTXT && len(second.TXT()) > 0 &&
-			slices.Contains(o.Store.Recall(domain).Kinds, MTASTS)
+			slices.Contains(o.Store.History(domain).Kinds, MTASTS)
 		if unsure || !slices.Equal(content(first), content(second)) {
 			return false, nil
 		}

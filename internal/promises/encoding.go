@@ -2,16 +2,10 @@ package promises
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"time"
 )
-
-// Run writes changes to the state directory until ctx ends, and what is left then.
-func (s *Store) Run(ctx context.Context) error {
-	return errors.Join(s.table.Run(ctx), s.table.Close())
-}
 
 var errEncoding = errors.New("promises: malformed record")
 
