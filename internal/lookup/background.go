@@ -18,8 +18,6 @@ const (
 	backgroundQueue   = 1024 // lookups waiting for a worker; the oldest is dropped
 	waitingRequests   = 8    // requests that wait for a lookup, over all connections
 	backgroundTimeout = 15 * time.Second
-	// spare is the part of Wait that is left for everything around a lookup, so that the answer is there by Wait.
-	spare = 8
 )
 
 // background are the routes that are looked up away from the requests that asked for them. One domain is looked up once
@@ -37,7 +35,7 @@ type background struct {
 type job struct {
 	next     policy.Nexthop
 	done     chan struct{}
-	set      *inForce // the settings for the decision; nil until a worker begins; jobsMu guards it
+	set      *settingsAndMemo // the settings for the decision; nil until a worker begins; jobsMu guards it
 	decision policy.Decision
 }
 
@@ -45,17 +43,18 @@ type job struct {
 // waiting if too many requests wait already, or if no worker is free: in a flood of slow domains there would be none in
 // time, and all mail would wait. It also returns false if the settings have changed. The lookup continues in any case,
 // and its answers are in the cache then.
-func (s *Service) waitForRoute(ctx context.Context, next policy.Nexthop, set *inForce) (d policy.Decision, ok bool) {
+func (s *Service) waitForRoute(c *call, next policy.Nexthop) (d policy.Decision, ok bool) {
 	j, soon := s.lookUpRoute(next)
 	if !soon || !s.waiting.TryAcquire(1) {
 		return d, false
 	}
 	defer s.waiting.Release(1)
-	ctx, cancel := context.WithTimeout(ctx, set.Wait-set.Wait/spare)
+	// The rest of Wait is for everything around the lookup, so that the answer is there in time.
+	ctx, cancel := context.WithTimeout(c.ctx, c.set.Wait*7/8)
 	defer cancel()
 	select {
 	case <-j.done:
-		return j.decision, j.set == set
+		return j.decision, j.set == c.set
 	case <-ctx.Done():
 		return d, false
 	}
@@ -114,7 +113,7 @@ func (s *Service) Run(ctx context.Context) error {
 // findRoute finds one route. A panic ends in no route.
 func (s *Service) findRoute(ctx context.Context, j *job) {
 	s.jobsMu.Lock()
-	j.set = s.force.Load()
+	j.set = s.current.Load()
 	s.jobsMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer func() {

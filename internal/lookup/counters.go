@@ -13,10 +13,11 @@ type counter struct {
 	observe func(took time.Duration) // nil: not observed
 }
 
-// counterOf returns the counter of an answer. There are as many as the fixed sets of values in Kind make.
+// counterOf returns the counter of an answer. Their number is bounded: every field of Kind has a fixed set of values.
 func (s *Service) counterOf(c *call, a *answered) *counter {
 	kind := Kind{Map: c.m, Status: c.set.Policy.Mode.Reply(a.reply).Status.String(), Cached: a.cached}
-	if d := &a.decision; a.next.Name != "" {
+	if a.next.Name != "" {
+		d := &a.decision
 		kind.Source, kind.Class, kind.Reason = string(d.Source()), d.Class(), string(d.Reason)
 		kind.Unsigned = d.Unsigned
 	}

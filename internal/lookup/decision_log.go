@@ -36,35 +36,39 @@ type changes struct {
 // The bounds on log lines: untrusted senders choose the next hops of transport lookups.
 const linesPerSecond, linesBurst = 20, 200
 
-// differs reports whether the answer is another one than the last for the same next hop. A next hop that never had a
-// policy and has none now is not a change.
-func (c *changes) differs(m string, a *answered) bool {
+// due notes an answer, and reports whether to log it: it is another one than the last for the same next hop, and there
+// were not too many. A next hop that never had a policy and has none now is not a change.
+func (c *changes) due(m string, a *answered) bool {
 	const upper = uint64(0xffffffff) << 32
 	key := maphash.String(c.seed, m+" "+a.next.String())
 	slot := &c.slots[key%uint64(len(c.slots))]
-	now := key&upper | uint64(a.reply.Status)
-	nothing := a.reply.Status == socketmap.StatusNotFound && a.decision.Source() == policy.SourceNone
+	entry := key&upper | uint64(a.reply.Status)
 	if a.reply.Status == socketmap.StatusOK {
-		now = key&upper | maphash.String(c.seed, a.reply.Text)&^upper
+		entry = key&upper | maphash.String(c.seed, a.reply.Text)&^upper
 	}
 	before := slot.Load()
-	if before == now || nothing && before&upper != key&upper {
+	noPolicy := a.reply.Status == socketmap.StatusNotFound && a.decision.Source() == policy.SourceNone
+	isNew := before&upper != key&upper
+	if before == entry || noPolicy && isNew {
 		return false
 	}
-	slot.Store(now)
-	return true
+	slot.Store(entry)
+	return c.limit.Allow()
 }
 
-// note logs a decision as the settings require: again is set for an answer that is given once more.
-func (s *Service) note(c *call, a *answered, again bool) {
+// logDecision logs a decision as the settings require. An answer from the memo is not a change.
+func (s *Service) logDecision(c *call, a *answered, fromMemo bool) {
 	level, changed := slog.LevelDebug, false
 	switch {
 	case c.set.Log == LogNone:
 		return
 	case c.set.Log == LogAll:
 		level = slog.LevelInfo
-	case !again && s.changes.differs(c.m, a) && s.changes.limit.Allow():
-		level, changed = slog.LevelInfo, true
+	case !fromMemo:
+		changed = s.changes.due(c.m, a)
+	}
+	if changed {
+		level = slog.LevelInfo
 	}
 	ctx := context.Background()
 	if !s.log.Enabled(ctx, level) {

@@ -43,8 +43,9 @@ type Sources struct {
 	// WantProbe makes a host due for a probe. It is called after TLS-policy lookups only: those are for mail that
 	// leaves, while untrusted senders choose the domains of the transport map.
 	WantProbe func(host string)
-	// Record is called for every TLS-policy lookup that was decided, and again each time that the answer is repeated.
-	Record func(report.Lookup) (again func())
+	// Record is called for each TLS-policy lookup that was decided. The function that it returns is called each time
+	// that the memo gives the answer again.
+	Record func(report.Lookup) (repeated func())
 	// Observe is called once for every kind of answer, and observed with the duration of each answer of that kind.
 	Observe func(Kind) (observed func(took time.Duration))
 }
@@ -64,7 +65,7 @@ type Kind struct {
 type Service struct {
 	sources Sources
 	began   time.Time // the time since then is cheaper to read than the time of day
-	force   atomic.Pointer[inForce]
+	current atomic.Pointer[settingsAndMemo]
 	log     *slog.Logger
 	changes changes
 	relayed oncelog.Limiter // of the warning about relay hosts that cannot be looked up
@@ -94,34 +95,34 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 
 // Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
-	s.force.Store(&inForce{Settings: set, seed: maphash.MakeSeed()})
+	s.current.Store(&settingsAndMemo{Settings: set, seed: maphash.MakeSeed()})
 }
 
 // ServeSocketmap implements socketmap.Handler: it answers a request for one of the maps, and counts the answer.
 func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) socketmap.Reply {
-	c := &call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), came: time.Since(s.began)}
+	c := &call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.current.Load(), arrived: time.Since(s.began)}
 	switch c.m {
 	case "":
 		return s.unknownMap(req.Map)
 	case transport:
 		c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
 	}
-	a := s.guarded(c)
+	a := s.answer(c)
 	a.counter.n.Add(1)
 	if a.counter.observe != nil {
-		a.counter.observe(time.Since(s.began) - c.came)
+		a.counter.observe(time.Since(s.began) - c.arrived)
 	}
 	return c.set.Policy.Mode.Reply(a.reply)
 }
 
 // call is a lookup in one of the maps.
 type call struct {
-	ctx  context.Context
-	m    string // tls-policy, tls-policy-tlsrpt or transport
-	key  string
-	set  *inForce
-	came time.Duration // when the request came, after Service.began
-	warm bool          // by Warm, which is neither recorded nor remembered
+	ctx     context.Context
+	m       string // tls-policy, tls-policy-tlsrpt or transport
+	key     string
+	set     *settingsAndMemo
+	arrived time.Duration // when the request came, after Service.began
+	warm    bool          // by Warm, which is neither recorded nor remembered
 }
 
 // nexthop returns the next hop that the key names. It returns false if the answer is NOTFOUND whatever the facts are.
@@ -148,9 +149,9 @@ type answered struct {
 	version uint64
 	until   time.Duration
 
-	reply   socketmap.Reply // with mode = "enforce"
-	counter *counter
-	again   func() // of Sources.Record; nil: nothing is recorded
+	reply    socketmap.Reply // with mode = "enforce"
+	counter  *counter
+	repeated func() // what Sources.Record has returned; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
 
@@ -159,8 +160,8 @@ type answered struct {
 	cached   bool
 }
 
-// guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route.
-func (s *Service) guarded(c *call) (a *answered) {
+// answer returns an answer from the memo or a new one. It turns a panic into TEMP, or into NOTFOUND for a route.
+func (s *Service) answer(c *call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(c.m, p)
@@ -173,12 +174,13 @@ func (s *Service) guarded(c *call) (a *answered) {
 			a.counter = s.counterOf(c, a)
 		}
 	}()
-	if a = c.set.recall(c, s.sources.Version()); a == nil {
+	a = c.set.recall(c, s.sources.Version())
+	if a == nil {
 		a = s.decide(c)
 	} else {
-		s.note(c, a, true)
-		if a.again != nil {
-			a.again()
+		s.logDecision(c, a, true)
+		if a.repeated != nil {
+			a.repeated()
 		}
 	}
 	s.wantProbes(c, a)
@@ -186,7 +188,8 @@ func (s *Service) guarded(c *call) (a *answered) {
 }
 
 // decide finds the answer from what is known where that is enough. Otherwise it waits: for a TLS policy within the
-// budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
+// budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits. A decision is logged. The
+// memo keeps it if its facts were known and are lasting.
 func (s *Service) decide(c *call) *answered {
 	a := &answered{reply: socketmap.NotFound()}
 	next, ok := c.nexthop()
@@ -194,19 +197,21 @@ func (s *Service) decide(c *call) *answered {
 		a.cached = true
 		return a
 	}
-	routed, decider := c.m == transport, policy.Decide
-	if routed {
+	isRoute, decider := c.m == transport, policy.Decide
+	if isRoute {
 		decider = policy.Route
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before := s.sources.Version()
+	version := s.sources.Version()
 	facts := policy.NewFacts(next)
-	d, err := s.sources.Decide(c.ctx, decider, facts, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: routed})
-	switch a.cached = err == nil; {
+	d, err := s.sources.Decide(c.ctx, decider, facts, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: isRoute})
+	a.cached = err == nil
+	switch {
 	case a.cached:
-	case routed:
-		if d, ok = s.waitForRoute(c.ctx, next, c.set); !ok {
+	case isRoute:
+		d, ok = s.waitForRoute(c, next)
+		if !ok {
 			return a
 		}
 	default:
@@ -216,12 +221,19 @@ func (s *Service) decide(c *call) *answered {
 	}
 	a.next, a.decision, a.reply = next, d, d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)
 	a.counter = s.counterOf(c, a)
-	if !routed {
-		s.leaving(c, a, facts)
+	if !isRoute {
+		s.afterTLSPolicy(c, a, facts)
 	}
-	s.note(c, a, false)
+	s.logDecision(c, a, false)
 	if a.cached && !c.warm && lasting(facts, d) {
-		c.set.keep(c, a, before, facts.Expires)
+		c.set.keep(c, a, version, facts.Expires)
 	}
 	return a
+}
+
+// Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the
+// source of the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
+func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
+	a := s.decide(&call{ctx: ctx, m: tlsPolicy, key: domain, set: s.current.Load(), warm: true})
+	return a.reply.Status.String(), string(a.decision.Source())
 }

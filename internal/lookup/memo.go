@@ -10,11 +10,11 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// inForce is one set of settings, and the memo of the last answers under them. An answer is given again while nothing
-// has changed in any of the sources that it rests on and none of its facts has expired. This saves deciding and
-// rendering again, and never decides anything. The size of the memo is fixed, whatever is asked for, and nothing else
-// keeps it after a reload, except requests in progress.
-type inForce struct {
+// settingsAndMemo is one set of settings, and the memo of the last answers under them. An answer is given again while
+// nothing has changed in any of the sources that it rests on and none of its facts has expired. This saves deciding and
+// rendering again, and never decides anything. The size of the memo is fixed, whatever is asked for. After a reload,
+// only requests in progress keep it.
+type settingsAndMemo struct {
 	Settings
 	seed  maphash.Seed
 	slots [memoSlots]atomic.Pointer[answered]
@@ -23,31 +23,33 @@ type inForce struct {
 const (
 	memoSlots = 1 << 14
 	memoBytes = 8 << 10 // a longer reply is not remembered
-	// An answer is given again for memoPart of the time until its first fact expires, within these bounds. After that
-	// its facts are looked at, so that the cache learns which are in use and refreshes them in the last tenth of their
-	// life.
-	memoPart, memoLeast, memoMost = 20, 2 * time.Second, 10 * time.Second
+	// An answer is given again for 1/memoDivisor of the time until its first fact expires, but for memoLeast at least
+	// and memoMost at most, and never after that fact has expired. Then its facts are looked at, so that the cache
+	// learns which are in use and refreshes them in the last tenth of their life.
+	memoDivisor = 20
+	memoLeast   = 2 * time.Second
+	memoMost    = 10 * time.Second
 )
 
 // pair returns the two slots that the answer to c can be in.
-func (set *inForce) pair(c *call) [2]*atomic.Pointer[answered] {
+func (set *settingsAndMemo) pair(c *call) [2]*atomic.Pointer[answered] {
 	i := (maphash.String(set.seed, c.m) + maphash.String(set.seed, c.key)) % memoSlots
 	return [2]*atomic.Pointer[answered]{&set.slots[i], &set.slots[i^1]}
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
-func (set *inForce) recall(c *call, version uint64) *answered {
+func (set *settingsAndMemo) recall(c *call, version uint64) *answered {
 	for _, slot := range set.pair(c) {
-		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.lives(c, version) {
+		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.counts(c, version) {
 			return a
 		}
 	}
 	return nil
 }
 
-// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then;
-// zero: none does. It takes the place of an answer that is over, if there is one.
-func (set *inForce) keep(c *call, a *answered, version uint64, expires time.Time) {
+// keep remembers the answer to c, which was decided from that version of the sources. Its first fact expires at that
+// time; zero: none does. Of the two slots it takes the first, unless that has an answer that still counts.
+func (set *settingsAndMemo) keep(c *call, a *answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
@@ -56,19 +58,21 @@ func (set *inForce) keep(c *call, a *answered, version uint64, expires time.Time
 		left = time.Until(expires)
 	}
 	a.m, a.key, a.version = c.m, c.key, version
-	a.until = c.came + min(left, max(memoLeast, min(left/memoPart, memoMost)))
+	lasts := max(memoLeast, min(left/memoDivisor, memoMost))
+	a.until = c.arrived + min(left, lasts)
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
 	slots := set.pair(c)
-	at := slots[0]
-	if old := at.Load(); old != nil && old.lives(c, version) {
-		at = slots[1]
+	old := slots[0].Load()
+	if old != nil && old.counts(c, version) {
+		slots[1].Store(a)
+	} else {
+		slots[0].Store(a)
 	}
-	at.Store(a)
 }
 
-// lives reports whether the answer counted when c came, with the sources at a version.
-func (a *answered) lives(c *call, version uint64) bool {
-	return c.came < a.until && a.version == version
+// counts reports whether the answer still counted when c arrived, with that version of the sources.
+func (a *answered) counts(c *call, version uint64) bool {
+	return c.arrived < a.until && a.version == version
 }
 
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,

@@ -21,7 +21,7 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 }
 
 func givesBackItsOwnAnswerOnly(t *testing.T) {
-	m := inForce{seed: maphash.MakeSeed()}
+	m := settingsAndMemo{seed: maphash.MakeSeed()}
 	const version = 7
 	now, c := time.Now(), &call{m: tlsPolicy, key: "example.com"}
 	m.keep(c, &answered{reply: socketmap.OK("dane")}, 7, time.Time{})
@@ -34,9 +34,9 @@ func givesBackItsOwnAnswerOnly(t *testing.T) {
 		now.Add(time.Second): time.Second,
 	} {
 		m.keep(c, &answered{reply: socketmap.OK("dane")}, 8, expires)
-		later.came = c.came + lasts - 1
+		later.arrived = c.arrived + lasts - 1
 		require.NotNil(t, m.recall(&later, 8), lasts)
-		later.came = c.came + lasts
+		later.arrived = c.arrived + lasts
 		require.Nil(t, m.recall(&later, 8), lasts)
 		m.keep(c, &answered{reply: socketmap.OK("dane")}, version, time.Time{})
 	}
@@ -56,14 +56,14 @@ func givesBackItsOwnAnswerOnly(t *testing.T) {
 	require.Nil(t, m.recall(long, 0), "without a version")
 	m.keep(long, &answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, now.Add(1))
 	require.NotNil(t, m.recall(long, version))
-	long.came++
+	long.arrived++
 	require.Nil(t, m.recall(long, version), "its first fact has expired")
 }
 
 // TestTwoAnswersShareASlot: two next hops in use with the same slot would otherwise displace each other each time.
 func TestTwoAnswersShareASlot(t *testing.T) {
 	t.Parallel()
-	m := inForce{seed: maphash.MakeSeed()}
+	m := settingsAndMemo{seed: maphash.MakeSeed()}
 	const version = 7
 	calls := map[*atomic.Pointer[answered]][]*call{}
 	for i := 0; ; i++ {

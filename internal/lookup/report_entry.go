@@ -8,9 +8,10 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same
-// one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
-func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
+// reportEntry returns the decision of a TLS-policy lookup in the form of the report. It is the same in every mode. A
+// next hop is the same one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it
+// open.
+func reportEntry(next policy.Nexthop, d *policy.Decision) report.Lookup {
 	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
 	next.Port = policy.SMTPPort
 	l.Nexthop = next.String()

@@ -23,7 +23,7 @@ func TestANextHopIsRecordedWithoutItsPort(t *testing.T) {
 		{policy.Nexthop{Name: "bank.example", Port: 2626}, "bank.example", true},
 		{policy.Nexthop{Name: "smtps-mx.bank.example", Host: true, Port: 26}, "[smtps-mx.bank.example]", true},
 	} {
-		require.Equal(t, report.Lookup{Nexthop: c.name, Outcome: report.AsBefore, ImplicitTLS: c.implicit}, recorded(c.next, &d))
+		require.Equal(t, report.Lookup{Nexthop: c.name, Outcome: report.AsBefore, ImplicitTLS: c.implicit}, reportEntry(c.next, &d))
 	}
 }
 
@@ -35,8 +35,8 @@ func TestThePolicyOfEachSourceIsRecorded(t *testing.T) {
 		policy.ReasonPrefixAll: report.Prefix, policy.ReasonSTSEnforce: report.MTASTS,
 	} {
 		d := policy.Decision{Verdict: policy.Apply, Reason: reason}
-		require.Equal(t, want, recorded(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
+		require.Equal(t, want, reportEntry(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
 		d.Verdict = policy.None
-		require.Equal(t, report.AsBefore, recorded(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
+		require.Equal(t, report.AsBefore, reportEntry(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
 	}
 }

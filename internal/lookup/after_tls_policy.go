@@ -1,7 +1,6 @@
 package lookup
 
 import (
-	"context"
 	"errors"
 	"slices"
 
@@ -9,14 +8,16 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// leaving notes what follows from a TLS-policy lookup, which is for mail that leaves this site.
-func (s *Service) leaving(c *call, a *answered, facts *policy.Facts) {
+// afterTLSPolicy does what follows from a decision of a TLS-policy lookup, which is for mail that leaves this site: the
+// promises of the domain are remembered, the report records the lookup, and wantProbes gets the hosts.
+func (s *Service) afterTLSPolicy(c *call, a *answered, facts *policy.Facts) {
 	d, o := &a.decision, c.set.Policy
-	if found, ok := policy.Observed(*facts, o, *d); ok && s.sources.Promised != nil {
+	found, ok := policy.Observed(*facts, o, *d)
+	if ok && s.sources.Promised != nil {
 		s.sources.Promised(a.next.Name, found)
 	}
 	if s.sources.Record != nil && !c.warm {
-		a.again = s.sources.Record(recorded(a.next, d))
+		a.repeated = s.sources.Record(reportEntry(a.next, d))
 	}
 	if s.sources.WantProbe != nil {
 		a.probe = policy.ProbeTargets(*facts, o)
@@ -36,19 +37,11 @@ func (s *Service) wantProbes(c *call, a *answered) {
 		return
 	}
 	own, _, err := s.sources.Site.Own(c.ctx, a.next.Name, dns.Effort{CacheOnly: true})
-	switch {
-	case errors.Is(err, dns.ErrNotCached):
-	case own, err != nil, slices.ContainsFunc(a.probe, s.sources.Site.OwnHost):
+	notRead := errors.Is(err, dns.ErrNotCached)
+	if !notRead && (own || err != nil || slices.ContainsFunc(a.probe, s.sources.Site.OwnHost)) {
 		return
 	}
 	for _, host := range a.probe {
 		s.sources.WantProbe(host)
 	}
-}
-
-// Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the
-// source of the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
-func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
-	a := s.decide(&call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), warm: true})
-	return a.reply.Status.String(), string(a.decision.Source())
 }
