@@ -166,7 +166,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		}
 	}
 	_ = group.Wait() // no error: what failed is in the hosts
-	switch promising, mixed := d.facts.Prefixed(); {
+	switch promising, mixed := d.facts.Prefixed(), d.facts.Mixed(); {
 	case len(promising) > 0 && mixed:
 		d.Set = "mixed"
 	case len(promising) > 0:

@@ -12,9 +12,9 @@ import (
 // families together, best preference first, and no more.
 const addressLimit = 5
 
-// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first.
+// warnOfAddressLimit warns of a policy whose hosts Postfix may never try, because too many addresses come before them.
 // Such mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
-func reach(f *Facts, d *Decision) {
+func warnOfAddressLimit(f *Facts, d *Decision) {
 	first := slices.IndexFunc(f.Hosts, func(h Host) bool {
 		return d.TLS.Level == LevelSecure && slices.Contains(d.TLS.Match, h.Name) ||
 			d.TLS.Level == LevelDANEOnly && h.DANE.State == dane.Usable
@@ -22,19 +22,19 @@ func reach(f *Facts, d *Decision) {
 	if first < 0 || f.Nexthop.Host {
 		return
 	}
-	best, n := &f.Hosts[first], 0
-	front := f.hostsWhere(func(h *Host) bool {
-		// Where these addresses could not be looked up for DANE, another attempt would only take more time.
-		if h.Preference >= best.Preference || h.DANE.State == dane.Failed && h.DANE.Addresses == dns.Indeterminate {
-			return false
+	allowed, n := &f.Hosts[first], 0
+	for i, h := range f.Hosts[:first] {
+		// If these addresses could not be looked up for DANE, another attempt would only take more time.
+		failed := h.DANE.State == dane.Failed && h.DANE.Addresses == dns.Indeterminate
+		if h.Preference < allowed.Preference && !failed {
+			n += h.Addresses
+			d.Need.Required.Addresses |= 1 << i &^ f.Known.Addresses
 		}
-		n += h.Addresses
-		return true
-	})
-	if d.Need.Required.Addresses = front &^ f.Known.Addresses; d.Need.Required.Addresses == 0 && n >= addressLimit {
+	}
+	if d.Need.Required.Addresses == 0 && n >= addressLimit {
 		d.InFront = n
 		d.because(fmt.Sprintf("%d addresses come before %s, the first MX host that the policy allows: with "+
 			"smtp_mx_address_limit = %d, its default, Postfix never tries that host; set smtp_mx_address_limit = 0",
-			n, best.Name, addressLimit))
+			n, allowed.Name, addressLimit))
 	}
 }

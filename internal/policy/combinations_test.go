@@ -250,7 +250,7 @@ func TestMTASTS(t *testing.T) {
 			" policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com { policy_string = z: a=b c, d }"},
 		{"mode none", sts(stsPolicy(mtasts.None), "10 mx.example.com"), none, ""},
 		{"nothing is known: TEMP", sts(mtasts.Result{Err: errors.New("busy")}, "10 mx.example.com"), "TEMP the MTA-STS policy of example.com is not known: busy", ""},
-		{"nothing is known, with a prefix: TEMP", sts(mtasts.Result{}, "10 starttls-a.example.com"), "TEMP no facts were gathered", ""},
+		{"nothing is known, with a prefix: TEMP", sts(mtasts.Result{}, "10 starttls-a.example.com"), "TEMP internal error: a required fact is missing", ""},
 		{"the policy narrows the prefixed hosts", sts(stsPolicy(mtasts.Enforce, "starttls-a.example.com"), "10 starttls-a.example.com", "20 starttls-b.example.com"),
 			"OK secure match=starttls-a.example.com servername=hostname",
 			" policy_type=sts policy_domain=example.com mx_host_pattern=starttls-a.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: starttls-a.example.com } { policy_string = max_age: 3600 }"},
@@ -355,7 +355,7 @@ func TestDANE(t *testing.T) {
 		{"the policy allows the other host only", enforced(hosts(signed, "10 a.example absent", "20 b.example failed"), "a.example"), match("a.example")},
 		{"every host failed", hosts(signed, "10 a.example failed", "20 b.example dead"), "TEMP DANE lookup for port 25 of b.example failed: SERVFAIL"},
 		{"every host that has an address failed", hosts(signed, "10 a.example failed", "20 b.example nowhere"), "TEMP DANE lookup for port 25 of a.example failed: timed out"},
-		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP no facts were gathered"},
+		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP internal error: a required fact is missing"},
 
 		// An insecure MX RRset.
 		{"TLSA records and a prefix", hosts(unsigned, "10 starttls-a.example usable"), match("starttls-a.example")},

@@ -10,40 +10,45 @@ import (
 )
 
 // Decide returns the TLS policy for f.Nexthop, and in Need the facts that are missing. While Need.Required is not
-// empty, the Decision defers: find these facts and call Decide again.
+// empty, the rest of the Decision does not count: find these facts and call Decide again.
 //
-// The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and
-// returns true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that
-// does not apply may add the reason to Why and returns false.
+// The rules are tried in this order until one of them decides. A rule that does not apply may add the reason to Why.
+// Calls through a list of functions would move f, o and d to the heap: 850 bytes for each Decide, in twice the time.
 func Decide(f Facts, o Options) (d Decision) {
-	// Called by name, not through a list, they leave f, o and d on the stack.
-	_ = switchedOff(&f, &o, &d) || override(&f, &o, &d) || unknownMX(&f, &o, &d) || byDANE(&f, &o, &d) ||
-		byPrefix(&f, &o, &d) || bySTS(&f, &o, &d) || byVanishedPromise(&f, &o, &d) || noPolicy(&f, &o, &d)
+	switch {
+	case byOperator(&f, &o, &d):
+	case unknownMX(&f, &d):
+	case byDANE(&f, &o, &d):
+	case byPrefix(&f, &o, &d):
+	case bySTS(&f, &o, &d):
+	case byVanishedPromise(&f, &o, &d):
+	default:
+		noPolicy(&f, &d)
+	}
 	d.Unsigned = d.Verdict == Apply && d.Reason != ReasonOverride && !f.authentic()
-	reach(&f, &d)
+	warnOfAddressLimit(&f, &d)
 	return d
 }
 
-func switchedOff(_ *Facts, o *Options, d *Decision) bool {
-	return o.Mode == ModeOff && d.none(ReasonOff, `mode = "off": every lookup gets NOTFOUND`)
-}
-
-// override obeys the operator before anything else.
-func override(f *Facts, o *Options, d *Decision) bool {
-	switch line := o.Overrides.For(f.Nexthop.Name); {
+// byOperator obeys the operator before anything else.
+func byOperator(f *Facts, o *Options, d *Decision) bool {
+	line := o.Overrides.For(f.Nexthop.Name)
+	switch {
+	case o.Mode == ModeOff:
+		return d.none(ReasonOff, `mode = "off": every lookup gets NOTFOUND`)
 	case line.Ignore:
 		return d.none(ReasonOverride, line.why())
 	case line.Policy != "":
 		return d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: line.Policy}, line.why())
 	}
-	return false
+	return undecided
 }
 
 // unknownMX defers when the MX lookup failed: a bogus or withheld answer must not hide a promise (RFC 4035 section 5.5,
 // RFC 7672 section 2.1.2).
-func unknownMX(f *Facts, _ *Options, d *Decision) bool {
+func unknownMX(f *Facts, d *Decision) bool {
 	switch {
-	case f.Nexthop.Host:
+	case f.Nexthop.Host: // there is no MX lookup
 	case f.MX.Err != nil:
 		return d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
 	case !f.Known.MX:
@@ -51,42 +56,42 @@ func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	case f.MX.Rest > 0:
 		d.because("there are more than 32 MX hosts: the others count as having neither a prefix nor TLSA records")
 	}
-	return false
+	return undecided
 }
 
-// byDANE applies RFC 7672 where it decides. Each case below is one line of this table. "Promise" is a prefix that
+// byDANE applies RFC 7672 where it decides. The first line of this table that fits counts. "Promise" is a prefix that
 // counts or an enforced MTA-STS policy; hosts without any address are left out.
 //
 //	MX RRset  hosts                                        promise  answer
 //	insecure  any                                          yes      the rules that follow
 //	any       all absent                                   any      the rules that follow
-//	any       all failed                                   any      TEMP
+//	any       all failed                                   any      TEMP; no policy for an own relay host (relay.go)
 //	insecure  the others                                   no       dane
 //	secure    all usable, or usable and failed             any      dane-only
 //	secure    some usable, some absent or unusable         yes      dane-only
 //	secure    some usable, some absent or unusable         no       dane
-//	secure    none usable                                  yes      the rules that follow; see undelivered
+//	secure    none usable                                  yes      the rules that follow; see secure
 //	secure    none usable, some unusable, or some failed   no       dane
 //
 // While the MTA-STS policy is unknown, it counts as a promise.
 func byDANE(f *Facts, o *Options, d *Decision) bool {
 	if !o.DANE || len(f.Hosts) == 0 {
-		return false
+		return undecided
 	}
-	made, missing := promise(f, o)
-	switch insecure := !f.authentic(); {
-	case insecure && missing:
+	promised, missing := promise(f, o)
+	switch {
+	case !f.authentic() && missing:
 		return d.lacks(Need{Required: FactSet{STS: true}, Expected: expected(f, o, true)})
-	case insecure && made:
+	case !f.authentic() && promised:
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
 		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
 		return d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 	}
-	if hosts := f.withoutDANE(); hosts != 0 {
+	if hosts := f.daneUnknown(); hosts != 0 {
 		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: expected(f, o, false)})
 	}
 	count := map[dane.State]int{} // on the stack
-	failed := survey(f, count)
+	failed := countDANE(f, count)
 	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
 	answer := func(level Level, r Reason, why string) bool { return d.apply(r, TLSPolicy{Level: level}, "DANE: "+why) }
 	records := "TLSA records for port " + portText(f.Nexthop.Port)
@@ -96,7 +101,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	case usable+unusable+absent == 0:
 		// "If any DNS queries used to locate TLSA records fail …, then the SMTP client MUST treat that server as
 		// unreachable" (RFC 7672 section 2.1.2).
-		return ownRelay(f, d, failed) || d.defers(ReasonDANEFailed, failed)
+		return allHostsFailed(f, d, failed)
 	case !f.authentic():
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
 		return answer(LevelDANE, ReasonDANEInsecureMX, "each MX host that has secure "+records+
@@ -105,14 +110,14 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		return answer(LevelDANEOnly, ReasonDANEFull, "every MX host that can be reached has secure "+records)
 	case missing:
 		return d.lacks(Need{Required: FactSet{STS: true}})
-	case usable > 0 && made:
+	case usable > 0 && promised:
 		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane"
 		// would use the other hosts without authentication.
 		return answer(LevelDANEOnly, ReasonDANEPartial, "some MX hosts have usable "+records+
 			", and the domain promises authenticated TLS: mail goes to those hosts only")
 	case usable > 0:
 		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable "+records+": those are authenticated")
-	case made:
+	case promised:
 		return d.because("DANE: no MX host has usable " + records + ", so the promise of the domain decides")
 	case unusable > 0:
 		return answer(LevelDANE, ReasonDANEUnusable,
@@ -122,24 +127,14 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	return answer(LevelDANE, ReasonDANEPartial, failed+"; Postfix applies DANE to each host that it reaches")
 }
 
-// undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
-// MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a valid
-// certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it:
-// it can share the certificate of another host.
-func undelivered(f *Facts, o *Options, d *Decision, match []string) bool {
-	i := slices.IndexFunc(
-		f.Hosts, func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(match, h.Name) })
-	return i >= 0 && o.DANE && f.authentic() && d.defers(ReasonDANEFailed, failure(f, &f.Hosts[i]))
-}
-
 // byPrefix honours the promise in the names of the MX hosts. An enforced MTA-STS policy narrows it: "senders MUST NOT
 // deliver the message to hosts that fail MX matching or certificate validation" (RFC 8461 section 5).
 func byPrefix(f *Facts, o *Options, d *Decision) bool {
-	match, mixed := f.Prefixed()
+	match := f.Prefixed()
 	if len(match) == 0 {
-		return false
+		return undecided
 	}
-	if why := dishonoured(f, mixed, o); why != "" {
+	if why := whyPrefixIgnored(f, o); why != "" {
 		return d.because(why)
 	}
 	allowed := match
@@ -156,27 +151,26 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		return d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
 	case len(allowed) == 0:
 		return d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
-	case undelivered(f, o, d, allowed):
-		return true
-	case f.Nexthop.Host:
-		return d.secure(ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
-	case mixed:
-		d.secure(ReasonPrefixMixed, allowed, "some MX hosts carry a prefix: mail goes through those only")
-	default:
-		d.secure(ReasonPrefixAll, allowed, "every MX host carries a prefix")
 	}
+	reason, why := ReasonPrefixAll, []string{"every MX host carries a prefix"}
+	if f.Nexthop.Host {
+		why = []string{"the next hop is a host whose name carries a prefix"}
+	} else if f.Mixed() {
+		reason, why = ReasonPrefixMixed, []string{"some MX hosts carry a prefix: mail goes through those only"}
+	}
+	if len(allowed) < len(match) {
+		why = append(why, "of these, the MTA-STS policy allows those in match= only")
+	}
+	if !f.authentic() {
+		why = append(why, "the MX RRset is not signed: an attacker who can forge DNS can hide the promise")
+	}
+	p := TLSPolicy{Match: allowed}
 	if stsEnforced(f, o) {
 		narrowed := f.STS.Policy
 		narrowed.MX = allowed // Postfix 3.10.5 and later connect to no other host; Raw is the policy as it is reported
-		d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
+		p.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
 	}
-	if len(allowed) < len(match) {
-		d.because("of these, the MTA-STS policy allows those in match= only")
-	}
-	if !f.MX.signed() {
-		d.because("the MX RRset is not signed: an attacker who can forge DNS can hide the promise")
-	}
-	return true
+	return secure(f, o, d, reason, p, why...)
 }
 
 // bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS only smtps- hosts are
@@ -185,7 +179,7 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 	forgedNull := f.MX.Null && !f.MX.signed()
 	switch {
 	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !forgedNull:
-		return false
+		return undecided
 	case stsMissing(f, o):
 		return d.lacks(Need{Required: FactSet{STS: true}})
 	case stsUnknown(f, o):
@@ -199,22 +193,19 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 		return d.because("MTA-STS: the policy has mode " + string(f.STS.Policy.Mode) + ": nothing is enforced")
 	}
 	match, broken := stsMatch(f)
-	switch {
-	case len(match) == 0:
+	if len(match) == 0 {
 		return d.defers(ReasonSTSNoHost, "no MX host of "+f.Nexthop.Name+" is allowed by its MTA-STS policy")
-	case undelivered(f, o, d, match):
-		return true
-	case broken != "":
-		d.secure(ReasonSTSNoHost, match, "MTA-STS: the policy is enforced, and it allows no MX host")
-	default:
-		d.secure(ReasonSTSEnforce, match, "MTA-STS: the policy is enforced, id "+f.STS.ID)
 	}
-	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
+	reason, why := ReasonSTSEnforce, []string{"MTA-STS: the policy is enforced, id " + f.STS.ID}
+	if broken != "" {
+		reason, why = ReasonSTSNoHost, []string{"MTA-STS: the policy is enforced, and it allows no MX host"}
+	}
 	if f.STS.Stale {
-		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " +
+		why = append(why, "MTA-STS: the cached policy remains valid, although the domain could not confirm it now: "+
 			stsFailure(f.STS))
 	}
-	return true
+	sts := &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
+	return secure(f, o, d, reason, TLSPolicy{Match: match, STS: sts}, why...)
 }
 
 // stsMatch returns what a certificate must name. Postfix has no pattern for exactly one label, so the MX hosts that the
@@ -242,17 +233,35 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 	return slices.Compact(match), broken
 }
 
-// noPolicy adds the reason why the domain has no promise.
-func noPolicy(f *Facts, _ *Options, d *Decision) bool {
-	switch match, _ := f.Prefixed(); {
-	case f.MX.NXDomain:
-		return d.none(ReasonNone, "the domain does not exist")
-	case f.MX.Null:
-		return d.none(ReasonNone, "null MX: the domain accepts no mail (RFC 7505)")
-	case f.MX.Implicit:
-		return d.none(ReasonNone, "no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
-	case len(match) == 0:
-		return d.none(ReasonNone, noPrefix(f))
+// secure answers with the policy that only the hosts in p.Match satisfy. It defers if one of these is an MX host, of a
+// signed MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a
+// valid certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from
+// it: it can share the certificate of another host. A name that is not a host name, or an empty list, also defers.
+func secure(f *Facts, o *Options, d *Decision, r Reason, p TLSPolicy, why ...string) bool {
+	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
+	failed := func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(p.Match, h.Name) }
+	i := slices.IndexFunc(f.Hosts, failed)
+	switch {
+	case len(p.Match) == 0 || slices.ContainsFunc(p.Match, invalid):
+		return d.defers(r, "internal error: the policy does not name valid hosts")
+	case i >= 0 && o.DANE && f.authentic():
+		return d.defers(ReasonDANEFailed, failure(f, &f.Hosts[i]))
 	}
-	return d.none(ReasonNone)
+	p.Level = LevelSecure
+	return d.apply(r, p, why...)
+}
+
+// noPolicy answers that there is no policy, and adds the reason why the domain has no promise.
+func noPolicy(f *Facts, d *Decision) {
+	d.none(ReasonNone)
+	switch {
+	case f.MX.NXDomain:
+		d.because("the domain does not exist")
+	case f.MX.Null:
+		d.because("null MX: the domain accepts no mail (RFC 7505)")
+	case f.MX.Implicit:
+		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
+	case len(f.Prefixed()) == 0:
+		d.because(noPrefix(f))
+	}
 }

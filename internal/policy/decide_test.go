@@ -111,8 +111,8 @@ func TestDecide(t *testing.T) {
 		{"override no-port26 leaves the TLS policy alone", by(signed, "10 "+s), overridden(defaults(), policy.Override{}), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 
 		// A lookup that failed hides what it may hide.
-		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
-		{"MX never asked for: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
+		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP internal error: a required fact is missing", policy.SourceNone},
+		{"MX never asked for: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}}, defaults(), "TEMP internal error: a required fact is missing", policy.SourceNone},
 		{"MX lookup failed: TEMP with the cause and the name", failed("SERVFAIL (signature expired)"), defaults(), "TEMP MX lookup for example.com failed: SERVFAIL (signature expired)", policy.SourceNone},
 		{"MX lookup failed otherwise: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}, MX: policy.MX{Err: errors.New("odd")}}, defaults(), "TEMP MX lookup for example.com failed: odd", policy.SourceNone},
 

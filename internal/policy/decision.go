@@ -2,11 +2,8 @@ package policy
 
 import (
 	"cmp"
-	"slices"
-	"strings"
 
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/prefix"
 )
 
 // Verdict is the kind of a Decision.
@@ -84,9 +81,8 @@ func (d *Decision) Source() Source {
 		return SourcePrefix
 	case ReasonSTSEnforce, ReasonSTSNoHost:
 		return SourceMTASTS
-	default:
-		return SourceNone
 	}
+	return SourceNone
 }
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.
@@ -97,49 +93,44 @@ func (d *Decision) Class() string {
 	return cmp.Or(string(d.Verdict), "temp")
 }
 
-// The functions below return what a rule does: true if they decide.
+// What a rule returns. Each method below records an outcome and returns whether it ends the list of rules, so that a
+// rule can return its result.
+const (
+	decided   = true  // the decision is complete, or a fact is missing
+	undecided = false // the next rule is tried
+)
 
-// because adds sentences, and decides nothing.
+// because adds sentences to Why. It decides nothing.
 func (d *Decision) because(why ...string) bool {
 	d.Why = append(d.Why, why...)
-	return false
+	return undecided
 }
 
 // none answers that there is no policy.
 func (d *Decision) none(r Reason, why ...string) bool {
 	d.Verdict, d.Reason = None, r
 	d.because(why...)
-	return true
+	return decided
 }
 
 // defers answers that mail must wait. Of an earlier decision it keeps only the sentences.
 func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
-	return true
+	return decided
 }
 
-// lacks records missing facts that a rule depends on. The decision then defers.
+// lacks records missing facts that a rule depends on. Until they are known, the rest of the decision does not count.
 func (d *Decision) lacks(n Need) bool {
-	d.defers(ReasonMXFailed, "no facts were gathered")
+	d.defers("", "internal error: a required fact is missing")
 	d.Need = n
-	return true
+	return decided
 }
 
 // apply answers with a TLS policy.
-func (d *Decision) apply(r Reason, p TLSPolicy, why string) bool {
+func (d *Decision) apply(r Reason, p TLSPolicy, why ...string) bool {
 	d.Verdict, d.Reason, d.TLS = Apply, r, p
-	d.because(why)
-	return true
-}
-
-// secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
-// list, defers.
-func (d *Decision) secure(r Reason, match []string, why string) bool {
-	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
-	if len(match) == 0 || slices.ContainsFunc(match, invalid) {
-		return d.defers(r, "internal error: the policy does not name valid hosts")
-	}
-	return d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
+	d.because(why...)
+	return decided
 }
 
 // Reason is a word for why a decision is what it is. Metrics have a time series for every value.

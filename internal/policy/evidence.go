@@ -11,28 +11,29 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// Prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
-// whether the set has a host without any prefix. For a next hop in brackets the host is the next hop.
-func (f *Facts) Prefixed() (match []string, mixed bool) {
-	mixed = f.MX.Rest > 0
+// Prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted. For a
+// next hop in brackets the host is the next hop.
+func (f *Facts) Prefixed() (match []string) {
 	for i := range f.Hosts {
-		switch h := &f.Hosts[i]; {
-		case h.Class == prefix.None:
-			mixed = true
-		case h.Class.Promises(f.Nexthop.Port):
+		if h := &f.Hosts[i]; h.Class.Promises(f.Nexthop.Port) {
 			match = append(match, h.Name)
 		}
 	}
 	slices.Sort(match)
-	return match, mixed
+	return match
 }
 
-// dishonoured returns the reason why the settings make policyd ignore the prefixes of a domain; "" if they count.
-func dishonoured(f *Facts, mixed bool, o *Options) string {
+// Mixed reports whether there is a host without any prefix.
+func (f *Facts) Mixed() bool {
+	return f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts, func(h Host) bool { return h.Class == prefix.None })
+}
+
+// whyPrefixIgnored returns why the settings ignore the prefixes of the domain, or "" if they count.
+func whyPrefixIgnored(f *Facts, o *Options) string {
 	switch {
 	case !f.authentic() && o.IgnoreUnsigned:
 		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
-	case mixed && o.IgnoreMixed:
+	case o.IgnoreMixed && f.Mixed():
 		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
 	}
 	return ""
@@ -43,18 +44,19 @@ func noPrefix(f *Facts) string {
 	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
 }
 
-// authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
+// authentic reports whether the host names are authentic: DNSSEC protects the MX RRset, or the next hop is the host.
 func (f *Facts) authentic() bool { return f.Nexthop.Host || f.MX.signed() }
 
-// What is known about the MTA-STS policy of the domain: it has not been looked for, there was no answer, or it is live
-// and has mode "enforce". A policy is of a domain, never of an MX host (RFC 8461 section 3.4).
-
+// stsMissing reports whether the MTA-STS policy has not been looked for yet.
 func stsMissing(f *Facts, o *Options) bool { return stsUnknown(f, o) && !f.Known.STS }
 
+// stsUnknown reports whether the MTA-STS policy is not known: it has not been looked for, or could not be obtained. It
+// is the policy of a domain, never that of an MX host (RFC 8461 section 3.4).
 func stsUnknown(f *Facts, o *Options) bool {
 	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Unknown
 }
 
+// stsEnforced reports whether the domain has a live MTA-STS policy with mode "enforce".
 func stsEnforced(f *Facts, o *Options) bool {
 	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Found && f.STS.Policy.Mode == mtasts.Enforce
 }
@@ -68,10 +70,10 @@ func stsFailure(r mtasts.Result) string {
 }
 
 // promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that
-// could not be had. missing is set when that depends on the policy and the policy has not been looked for.
+// could not be obtained. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
-	switch match, mixed := f.Prefixed(); {
-	case len(match) > 0 && dishonoured(f, mixed, o) == "":
+	switch {
+	case len(f.Prefixed()) > 0 && whyPrefixIgnored(f, o) == "":
 		return true, false
 	case f.Nexthop.Port != SMTPPort:
 		return false, false
@@ -80,17 +82,17 @@ func promise(f *Facts, o *Options) (made, missing bool) {
 	return !missing && (stsEnforced(f, o) || stsUnknown(f, o)), missing
 }
 
-// survey counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
+// countDANE counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
 // TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
-func survey(f *Facts, count map[dane.State]int) (failed string) {
-	match, _ := f.Prefixed()
-	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
+func countDANE(f *Facts, count map[dane.State]int) (failed string) {
+	prefixedOnly := f.Nexthop.Port != SMTPPort && len(f.Prefixed()) > 0
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		if prefixedOnly && !h.Class.ImplicitTLS() {
 			continue
 		}
-		if count[h.DANE.State]++; h.DANE.State == dane.Failed {
+		count[h.DANE.State]++
+		if h.DANE.State == dane.Failed {
 			failed = failure(f, h)
 		}
 	}

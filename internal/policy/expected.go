@@ -34,8 +34,7 @@ func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeAAAA})
 		}
 	}
-	match, _ := f.Prefixed()
-	if !stsRequired && stsMissing(f, o) && (f.Nexthop.Port == SMTPPort || len(match) > 0) {
+	if !stsRequired && stsMissing(f, o) && (f.Nexthop.Port == SMTPPort || len(f.Prefixed()) > 0) {
 		questions = append(questions, mtasts.RecordQuestion(f.Nexthop.Name))
 	}
 	return questions

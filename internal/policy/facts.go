@@ -78,8 +78,8 @@ func NewFacts(n Nexthop) *Facts {
 
 // SetMX fills in the MX RRset, or the error of the lookup. Its hosts arrive sorted by preference and name.
 func (f *Facts) SetMX(rrset *dns.RRset, err error) {
-	f.Known.MX = true
-	if f.MX.Err = err; err != nil {
+	f.Known.MX, f.MX.Err = true, err
+	if err != nil {
 		return
 	}
 	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix treats an insecure one as an empty answer
@@ -107,9 +107,10 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 			}
 			f.Hosts = append(f.Hosts, h)
 		default:
-			if f.MX.Rest++; f.MX.Rest == 1 {
+			if f.MX.Rest == 0 {
 				f.MX.RestPreference = mx.Preference
 			}
+			f.MX.Rest++
 		}
 	}
 }

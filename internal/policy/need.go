@@ -7,7 +7,7 @@ import (
 
 // Need has the facts that a decision lacks.
 type Need struct {
-	// Required are the facts that the rule in question rests on. While there are any, the Decision beside them defers.
+	// Required are the facts that a rule depends on. While there are any, the rest of the Decision does not count.
 	Required FactSet
 	// Expected are DNS questions that a later step will probably ask. Asked together with the required ones, they save
 	// a round trip. Their answers only fill the cache.
@@ -43,7 +43,7 @@ type HostSet uint32
 // Has reports whether the set contains an index.
 func (s HostSet) Has(i int) bool { return s&(1<<i) != 0 }
 
-// hostsWhere returns the hosts for which f is true.
+// hostsWhere returns the hosts for which is returns true.
 func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
 	var s HostSet
 	for i := range f.Hosts {
@@ -54,7 +54,7 @@ func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
 	return s
 }
 
-// withoutDANE returns the hosts whose DANE result is not known.
-func (f *Facts) withoutDANE() HostSet {
+// daneUnknown returns the hosts whose DANE result is not known.
+func (f *Facts) daneUnknown() HostSet {
 	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
 }

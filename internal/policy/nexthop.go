@@ -35,7 +35,8 @@ func (n Nexthop) String() string {
 // e-mail address, anything that is not a host name.
 func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 	name, port, hasPort := strings.Cut(key, ":")
-	if n.Host = strings.HasPrefix(key, "["); n.Host {
+	n.Host = strings.HasPrefix(key, "[")
+	if n.Host {
 		name, port, ok = strings.Cut(key[1:], "]")
 		port, hasPort = strings.CutPrefix(port, ":")
 		if !ok || port != "" && !hasPort {
@@ -45,7 +46,8 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 	n.Port = SMTPPort
 	if hasPort && port != "smtp" {
 		p, err := strconv.ParseUint(port, 10, 16)
-		if n.Port = uint16(p); err != nil || n.Port != SMTPPort && n.Port != port26 || n.Port == 0 {
+		n.Port = uint16(p)
+		if err != nil || n.Port == 0 || n.Port != SMTPPort && n.Port != port26 {
 			return Nexthop{}, false
 		}
 	}

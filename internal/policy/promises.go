@@ -13,39 +13,39 @@ import (
 // only where an MX lookup, which can be forged, leads to the hosts.
 func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
-// byVanishedPromise detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
-// It comes after all rules that look for a promise.
+// byVanishedPromise detects a promise that has vanished from an unsigned answer, and holds the mail if the settings
+// require it. It comes after all rules that look for a promise.
 //
 // Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
 // resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
 // attacker who can make policyd distrust the resolver cannot end it.
 func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
-	match, _ := f.Prefixed()
-	if o.OnVanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
-		return false
+	if o.OnVanished == promises.Off || len(kinds) == 0 || len(f.Prefixed()) > 0 || withdrawn(f, kinds) {
+		return undecided
 	}
-	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
-		if !f.Known.Validates {
-			return d.lacks(Need{Required: FactSet{Validates: true}})
-		}
-		if !f.Validates {
-			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
-			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
-			if len(kinds) == 0 || withdrawn(f, kinds) {
-				return false
-			}
+	resolverMatters := slices.Contains(kinds, promises.DANE) && m.Until.IsZero()
+	if resolverMatters && !f.Known.Validates {
+		return d.lacks(Need{Required: FactSet{Validates: true}})
+	}
+	if resolverMatters && !f.Validates {
+		kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
+		d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
+		if len(kinds) == 0 || withdrawn(f, kinds) {
+			return undecided
 		}
 	}
 	since := fmt.Sprintf(
 		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
 			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	held := o.OnVanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
-	if !held {
-		d.because(since)
+	if o.OnVanished == promises.Hold && m.Holdable {
+		d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+		d.Vanished = true
+		return decided
 	}
+	d.because(since)
 	d.Vanished = true
-	return held
+	return undecided
 }
 
 // lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
@@ -79,7 +79,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
 		return a, false
 	}
-	if match, _ := f.Prefixed(); len(match) > 0 {
+	if len(f.Prefixed()) > 0 {
 		a.Kinds = append(a.Kinds, promises.Prefix)
 	}
 	if stsEnforced(&f, &o) {

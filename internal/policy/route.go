@@ -30,10 +30,10 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	if !missing.Empty() {
 		return ""
 	}
-	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
+	hosts, _ := bestGroups(f, func(h *Host) bool { return port26Usable(h, o) })
 	switch {
 	case len(hosts) == 0:
-		return "not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o)
+		return "not every MX host of the best preference is an smtps- host " + port26Condition(o) + closedHost(f, o)
 	case !f.Known.Receiver:
 		missing.Receiver = true
 		return ""
@@ -45,7 +45,7 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	}
 	all := HostSet(1)<<len(hosts) - 1
 	if o.DANE {
-		missing.DANE = all & f.withoutDANE()
+		missing.DANE = all & f.daneUnknown()
 		missing.DANE26 = all & f.hostsWhere(func(h *Host) bool { return h.DANE26.State == dane.Unknown })
 	}
 	missing.STS = stsMissing(f, o)
@@ -61,7 +61,11 @@ func (d *Decision) route(f *Facts, o *Options) string {
 // plan chooses the next hops of a route when every fact is known, and returns the reason. Postfix asks for the TLS
 // policy of each of them, which must verify the host.
 func (d *Decision) plan(f *Facts, o *Options) string {
-	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
+	hosts, all := bestGroups(f, func(h *Host) bool { return port26Usable(h, o) && reasonForPort25(f, h, o) == "" })
+	if len(hosts) == 0 {
+		i := slices.IndexFunc(f.Hosts, func(h Host) bool { return reasonForPort25(f, &h, o) != "" })
+		return reasonForPort25(f, &f.Hosts[i], o)
+	}
 	to := []Nexthop{{Name: f.Nexthop.Name, Port: o.Port26}}
 	reason, why := ReasonRouteDomain, "every MX host is an smtps- host "
 	if !all {
@@ -70,37 +74,33 @@ func (d *Decision) plan(f *Facts, o *Options) string {
 			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port26})
 		}
 	}
-	if len(to) == 0 {
-		i := slices.IndexFunc(f.Hosts, func(h Host) bool { return stays(f, &h, o) != "" })
-		return stays(f, &f.Hosts[i], o)
-	}
 	for _, next := range to {
-		policy := Decide(following(*f, next), *o)
-		if policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
+		decision := Decide(factsAt(f, next), *o)
+		if decision.TLS.Level != LevelSecure && decision.TLS.Level != LevelDANEOnly {
 			return "the policy for " + next.String() + " requires no verified host"
 		}
 	}
 	d.Verdict, d.Reason, d.Route = Apply, reason, to
-	return why + ported(o)
+	return why + port26Condition(o)
 }
 
-// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records
+// factsAt returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records
 // of that port decide.
-func following(f Facts, next Nexthop) Facts {
-	hosts := slices.Clone(f.Hosts)
+func factsAt(f *Facts, next Nexthop) Facts {
+	there := *f
 	if next.Host {
-		i := slices.IndexFunc(hosts, func(h Host) bool { return h.Name == next.Name })
-		hosts, f = hosts[i:i+1], Facts{}
+		i := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.Name == next.Name })
+		there = Facts{Hosts: f.Hosts[i : i+1]}
 	}
-	for i := range hosts {
-		hosts[i].DANE = hosts[i].DANE26
+	there.Nexthop, there.Hosts = next, slices.Clone(there.Hosts)
+	for i := range there.Hosts {
+		there.Hosts[i].DANE = there.Hosts[i].DANE26
 	}
-	f.Nexthop, f.Hosts = next, hosts
-	return f
+	return there
 }
 
-// ported returns the condition on the port of implicit TLS for a route.
-func ported(o *Options) string {
+// port26Condition returns the condition on the port of implicit TLS for a route.
+func port26Condition(o *Options) string {
 	if o.Port26Mode == PortAlways {
 		return `(port26.mode = "always": no probe is needed)`
 	}
@@ -125,19 +125,18 @@ func ruledOut(f *Facts, o *Options) string {
 	case !f.Hosts[0].Class.ImplicitTLS():
 		return "the best MX host is not an smtps- host"
 	}
-	_, mixed := f.Prefixed()
-	return dishonoured(f, mixed, o)
+	return whyPrefixIgnored(f, o)
 }
 
-// open reports whether implicit TLS can be used with a host, as far as its name and its port are concerned.
-func open(h *Host, o *Options) bool {
+// port26Usable reports whether implicit TLS can be used with a host, as far as its name and its port are concerned.
+func port26Usable(h *Host, o *Options) bool {
 	return h.Class.ImplicitTLS() && (o.Port26Mode == PortAlways || h.Probe.State == probe.Open)
 }
 
 // closedHost names an smtps- host of the best preference that is not open: closed with a cause, or not probed.
 func closedHost(f *Facts, o *Options) string {
 	i := slices.IndexFunc(f.Hosts, func(h Host) bool {
-		return h.Preference == f.Hosts[0].Preference && h.Class.ImplicitTLS() && !open(&h, o)
+		return h.Preference == f.Hosts[0].Preference && h.Class.ImplicitTLS() && !port26Usable(&h, o)
 	})
 	if i < 0 {
 		return ""
@@ -154,29 +153,27 @@ func closedHost(f *Facts, o *Options) string {
 	return what
 }
 
-// stays returns the reason why mail for an open host stays on port 25; "" if it does not.
-func stays(f *Facts, h *Host, o *Options) string {
-	port := portText(o.Port26)
-	switch line := o.Overrides.For(h.Name); {
+// reasonForPort25 returns the reason why mail for an open host stays on port 25; "" if it does not.
+func reasonForPort25(f *Facts, h *Host, o *Options) string {
+	line, port := o.Overrides.For(h.Name), portText(o.Port26)
+	switch {
 	case line.Pattern != "":
 		return line.why()
-	case !o.DANE:
-	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
+	case o.DANE && (h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed):
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
-	case h.withTLSA() && h.DANE26.State != dane.Usable:
+	case o.DANE && h.withTLSA() && h.DANE26.State != dane.Usable:
 		return h.Name + " has TLSA records for port 25 but no usable ones for port " + port +
 			": it stays on port 25 with DANE"
-	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:
+	case o.DANE && (h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed):
 		return "no route, in doubt: DANE for port " + port + " of " + h.Name + " is " + h.DANE26.State.String()
-	}
-	if stsEnforced(f, o) && !f.STS.Policy.Matches(h.Name) {
+	case stsEnforced(f, o) && !f.STS.Policy.Matches(h.Name):
 		return "the MTA-STS policy does not allow " + h.Name
 	}
 	return ""
 }
 
-// leading returns the hosts of the leading preference groups in which all are good, and whether those are all MX hosts.
-func leading(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
+// bestGroups returns the hosts of the best preference groups in which all are good, and whether those are all MX hosts.
+func bestGroups(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
 	stop, all := f.MX.RestPreference, f.MX.Rest == 0
 	for i := range f.Hosts {
 		if !good(&f.Hosts[i]) {

@@ -25,7 +25,7 @@ func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 		}},
 	}
 	for _, next := range []Nexthop{{Name: "example.com", Port: 26}, {Name: "smtps-mx.example.com", Host: true, Port: 26}} {
-		d := Decide(following(f, next), o)
+		d := Decide(factsAt(&f, next), o)
 		require.Empty(t, d.Need.Required, next)
 		require.Equal(t, LevelDANEOnly, d.TLS.Level, next)
 	}

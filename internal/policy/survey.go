@@ -14,22 +14,23 @@ func Survey(f Facts, o Options) Decision {
 		r.MX = !f.Nexthop.Host && !f.Known.MX
 		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
 		if o.DANE {
-			r.DANE = f.withoutDANE()
+			r.DANE = f.daneUnknown()
 		}
 	}
 	if len(f.Hosts) == 0 {
 		return d
 	}
-	// ask adds the reasons that a rule gives, or silent if it gives none.
-	ask := func(m Source, rule func(*Facts, *Options, *Decision) bool, o Options, silent string) {
-		if m == d.Source() {
+	// ask adds the reasons that the rule of a source gives by itself, or silent if it gives none.
+	ask := func(source Source, rule func(*Facts, *Options, *Decision) bool, o Options, silent string) {
+		if source == d.Source() {
 			return
 		}
 		var alone Decision
-		switch decided := rule(&f, &o, &alone); {
-		case decided && alone.Verdict == Apply:
-			alone.Why = []string{string(m) + " alone would have said: " + alone.TLS.text()}
-		case decided: // it defers
+		ends := rule(&f, &o, &alone)
+		switch {
+		case alone.Verdict == Apply:
+			alone.Why = []string{string(source) + " alone would have said: " + alone.TLS.text()}
+		case ends: // it defers
 			alone.Why = nil
 		case len(alone.Why) == 0 && silent != "":
 			alone.Why = []string{silent}
