@@ -22,7 +22,12 @@ const (
 	lastRead = 10 * time.Millisecond
 )
 
-// conn is one connection, served by one goroutine.
+// conn is one connection, served by one goroutine. It goes from idle to working with each request, and back to idle with
+// the reply. If only a part of the request arrives, it is partial in between:
+//
+//	idle      read deadline IdleTimeout; shortened to lastRead by Shutdown; can be evicted
+//	partial   read deadline RequestTimeout; not shortened by Shutdown; can be evicted
+//	working   no read deadline; cannot be evicted
 type conn struct {
 	server   *Server
 	net      net.Conn
@@ -33,11 +38,11 @@ type conn struct {
 
 	in            *bufio.Reader
 	payload, wire []byte        // of a reply
-	readBy        time.Duration // read deadline while idle; 0: it must be set again
-	begun         bool          // a part of a request has arrived
+	idleBy        time.Duration // read deadline while idle; 0: it must be set again
+	partial       bool          // a part of a request has arrived
 	requestBy     time.Duration // read deadline for the rest of that request; 0: not set
 	writeBy       time.Duration // write deadline
-	final         bool          // the last read after Shutdown has begun
+	lastReadUsed  bool          // the one read that is left after Shutdown has begun
 }
 
 // serve answers requests until the connection ends.
@@ -70,8 +75,9 @@ func (c *conn) serve() {
 
 // read returns the text of the next request.
 func (c *conn) read() (string, error) {
-	if c.begun = c.in.Buffered() > 0; !c.begun {
-		if err := c.expect(); err != nil {
+	c.partial = c.in.Buffered() > 0
+	if !c.partial {
+		if err := c.startIdleTimeout(); err != nil {
 			return "", err
 		}
 	}
@@ -82,43 +88,46 @@ func (c *conn) read() (string, error) {
 	return text, err
 }
 
-// expect sets the read deadline of an idle connection. It keeps a deadline that is early by at most a sixteenth of the
-// timeout and at most a second: a new timer for every request would cost more than the rest of the reading.
-func (c *conn) expect() error {
+// startIdleTimeout sets the read deadline of an idle connection. It keeps an earlier deadline, if that is early by at
+// most a sixteenth of the timeout and at most a second: a new timer for every request would cost more than the rest of
+// the reading. The error is ErrServerClosed if no further request may begin.
+func (c *conn) startIdleTimeout() error {
 	timeout := c.server.limits.Load().IdleTimeout
 	by := time.Duration(c.idleSince.Load()) + timeout
-	if early := by - c.readBy; early < 0 || early > min(time.Second, timeout/16) {
-		c.readBy = by
+	if early := by - c.idleBy; early < 0 || early > min(time.Second, timeout/16) {
+		c.idleBy = by
 		_ = c.net.SetReadDeadline(c.server.at(by))
 	}
 	if c.server.closing.Load() { // checked last: Shutdown sets it before it sets a deadline
-		return c.last(c.server.clock() + lastRead)
+		return c.allowLastRead(c.server.clock() + lastRead)
 	}
 	return nil
 }
 
-// begin sets the read deadline of a request of which only a part has arrived.
-func (c *conn) begin() error {
-	c.requestBy, c.readBy = c.server.clock()+c.server.limits.Load().RequestTimeout, 0
+// startRequestTimeout sets the read deadline of a partial request. The error is that of startIdleTimeout.
+func (c *conn) startRequestTimeout() error {
+	c.requestBy = c.server.clock() + c.server.limits.Load().RequestTimeout
+	c.idleBy = 0
 	if c.server.closing.Load() {
-		return c.last(c.requestBy)
+		return c.allowLastRead(c.requestBy)
 	}
 	return c.net.SetReadDeadline(c.server.at(c.requestBy))
 }
 
-// last allows one more read after Shutdown: a client that always has another request must not delay it.
-func (c *conn) last(by time.Duration) error {
-	if c.final {
+// allowLastRead sets the deadline of a read after Shutdown. Only one is allowed, because a client that always has
+// another request must not delay Shutdown; after that the error is ErrServerClosed.
+func (c *conn) allowLastRead(by time.Duration) error {
+	if c.lastReadUsed {
 		return ErrServerClosed
 	}
-	c.final = true
+	c.lastReadUsed = true
 	return c.net.SetReadDeadline(c.server.at(by))
 }
 
-// Read reads for c.in. A request that has begun to arrive keeps its deadline when Shutdown sets an earlier one.
+// Read reads for c.in. A partial request keeps its deadline when Shutdown sets an earlier one.
 func (c *conn) Read(b []byte) (int, error) {
-	if c.begun && c.requestBy == 0 {
-		if err := c.begin(); err != nil {
+	if c.partial && c.requestBy == 0 {
+		if err := c.startRequestTimeout(); err != nil {
 			return 0, err
 		}
 	}
@@ -127,7 +136,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		_ = c.net.SetReadDeadline(c.server.at(c.requestBy))
 		n, err = c.net.Read(b)
 	}
-	c.begun = true // or the connection ends
+	c.partial = true // or the connection ends
 	return n, err
 }
 
@@ -156,16 +165,16 @@ func (c *conn) write(r Reply) bool {
 
 // ended counts and logs why no further request could be read.
 func (c *conn) ended(err error) {
-	s, partial := c.server, c.requestBy > 0
+	s, incomplete := c.server, c.requestBy > 0
 	var malformed *ProtocolError
-	if partial && errors.Is(err, io.ErrUnexpectedEOF) {
+	if incomplete && errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &ProtocolError{"connection closed in the middle of a request"}
 	}
 	switch {
 	case errors.As(err, &malformed):
 		c.event(&s.stats.Malformed).Warn("malformed request; connection closed", "reason", malformed.Reason)
 	case !errors.Is(err, os.ErrDeadlineExceeded): // the client has left, or the server has closed the connection
-	case partial:
+	case incomplete:
 		c.event(&s.stats.Stalled).Warn("request not complete in time; connection closed", "timeout",
 			s.limits.Load().RequestTimeout)
 	case !s.closing.Load():

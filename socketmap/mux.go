@@ -20,12 +20,14 @@ type Mux struct {
 func (m *Mux) Handle(name string, h Handler) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if h == nil {
+		delete(m.maps, name)
+		return
+	}
 	if m.maps == nil {
 		m.maps = map[string]Handler{}
 	}
-	if m.maps[name] = h; h == nil {
-		delete(m.maps, name)
-	}
+	m.maps[name] = h
 }
 
 // Names returns the names of the known maps, sorted.

@@ -31,7 +31,9 @@ func ReadNetstring(r *bufio.Reader, limit int) (string, error) {
 		case c < '0' || c > '9', digits > 0 && size == 0:
 			return "", &ProtocolError{"not a netstring"}
 		}
-		if size, digits = 10*size+int(c-'0'), digits+1; size > limit {
+		size = 10*size + int(c-'0')
+		digits++
+		if size > limit {
 			return "", &ProtocolError{"netstring over " + strconv.Itoa(limit) + " bytes"}
 		}
 	}

@@ -125,7 +125,7 @@ func (s *Server) prepare() {
 // clock returns the time on the server's clock, which is never zero.
 func (s *Server) clock() time.Duration { return time.Since(s.started) }
 
-// at returns the moment at which clock returns t.
+// at returns the time at which clock returns t.
 func (s *Server) at(t time.Duration) time.Time { return s.started.Add(t) }
 
 // Serve accepts connections on l until Shutdown or Close is called; then it returns ErrServerClosed. After a temporary
@@ -182,7 +182,10 @@ func (s *Server) start(c net.Conn, listener string) {
 	s.mu.Lock()
 	s.stats.Accepted++
 	full := len(s.conns) >= limit
-	served := !s.closing.Load() && (!full || s.evict())
+	served := !s.closing.Load()
+	if served && full {
+		served = s.evict()
+	}
 	if served {
 		sc := &conn{server: s, net: c, listener: listener}
 		sc.idleSince.Store(int64(s.clock()))
@@ -202,7 +205,7 @@ func (s *Server) start(c net.Conn, listener string) {
 	}
 }
 
-// stopped reports whether Shutdown or Close was called; s.prepare must have been.
+// stopped reports whether Shutdown or Close was called. Call prepare first.
 func (s *Server) stopped() bool {
 	select {
 	case <-s.closed:

@@ -97,12 +97,14 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads the word of a status. The error is a [*ProtocolError], and the Status is then StatusTemp.
 func (s *Status) UnmarshalText(word []byte) error {
-	for *s = StatusPerm; string(word) != s.String(); *s-- {
-		if *s == StatusTemp {
-			return &ProtocolError{"malformed reply"}
+	for known := StatusTemp; known <= StatusPerm; known++ {
+		if string(word) == known.String() {
+			*s = known
+			return nil
 		}
 	}
-	return nil
+	*s = StatusTemp
+	return &ProtocolError{"malformed reply"}
 }
 
 // Reply is the answer to a request.
