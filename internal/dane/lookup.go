@@ -29,13 +29,17 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) Result {
 	}
 	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	next, until := dns.Addresses(ctx, res, q.Host, q.Effort, q.Signed), time.Now().Add(q.Timeout)
+	families := dns.BothFamilies
+	if q.Signed {
+		families = dns.OneIsEnough
+	}
+	addresses, until := dns.StartAddresses(ctx, res, q.Host, q.Effort, families), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
 	var first *dns.RRset // the first answer with an address
 	r := Result{State: Unreachable, Why: "no address"}
 	for range 2 { // families
-		call := next(until)
+		call := addresses.Next(until)
 		switch {
 		case errors.Is(call.Err, dns.ErrNotCached):
 			return Result{Err: call.Err}

@@ -103,13 +103,13 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer leave()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	next := dns.Addresses(ctx, g, g.facts.Hosts[i].Name, g.effort, false)
-	for range 2 { // families
-		call := next(until)
-		if call.Err != nil {
-			err = errors.Join(err, call.Err)
+	lookup := dns.StartAddresses(ctx, g, g.facts.Hosts[i].Name, g.effort, dns.BothFamilies)
+	for range 2 { // address families
+		answer := lookup.Next(until)
+		if answer.Err != nil {
+			err = errors.Join(err, answer.Err)
 		} else {
-			found = append(found, call.RRset.Addrs()...)
+			found = append(found, answer.RRset.Addrs()...)
 		}
 	}
 	return found, err

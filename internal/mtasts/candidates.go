@@ -22,30 +22,31 @@ const (
 // are added to problems.
 func (f *Fetcher) candidates(ctx context.Context, host string, problems *[]error) iter.Seq2[netip.Addr, bool] {
 	return func(yield func(netip.Addr, bool) bool) {
-		next, waiting := dns.Addresses(ctx, f.Resolver, host, dns.Effort{}, false), 2 // families
+		lookup := dns.StartAddresses(ctx, f.Resolver, host, dns.Effort{}, dns.BothFamilies)
+		unanswered := 2 // address families
 		begin := time.Now().Add(otherFamilyWait)
 		var list []netip.Addr // not tried yet
 		for range maxAddrs {
-			for waiting > 0 {
+			for unanswered > 0 {
 				until := begin
-				if len(list) == 0 {
+				if len(list) == 0 { // without an address only ctx limits the wait
 					until = time.Now().Add(math.MaxInt64)
 				}
-				call := next(until)
-				if !call.Ended() {
-					if len(list) == 0 { // there is no time left
-						*problems = append(*problems, call.Err)
+				answer := lookup.Next(until)
+				if answer.Late {
+					if len(list) == 0 {
+						*problems = append(*problems, answer.Err)
 					}
 					break
 				}
-				waiting--
-				addrs, err := f.allowed(call)
+				unanswered--
+				addrs, err := f.allowed(answer)
 				*problems = append(*problems, err)
 				for i, addr := range addrs { // the families alternate
 					list = slices.Insert(list, min(2*i+1, len(list)), addr)
 				}
 			}
-			if len(list) == 0 || !yield(list[0], len(list) > 1 || waiting > 0) {
+			if len(list) == 0 || !yield(list[0], len(list) > 1 || unanswered > 0) {
 				return
 			}
 			list = list[1:]
@@ -54,12 +55,12 @@ func (f *Fetcher) candidates(ctx context.Context, host string, problems *[]error
 }
 
 // allowed returns the addresses in an answer that may be connected to. The error names the others.
-func (f *Fetcher) allowed(call *dns.Call) ([]netip.Addr, error) {
-	switch {
-	case call.Err != nil:
-		return nil, call.Err
-	case f.Special:
-		return call.RRset.Addrs(), nil
+func (f *Fetcher) allowed(answer dns.AddressAnswer) ([]netip.Addr, error) {
+	if answer.Err != nil {
+		return nil, answer.Err
 	}
-	return address.Ordinary(call.RRset.Addrs())
+	if f.Special {
+		return answer.RRset.Addrs(), nil
+	}
+	return address.Ordinary(answer.RRset.Addrs())
 }

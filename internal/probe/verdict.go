@@ -44,13 +44,14 @@ func closed(c smtptls.Cause, why string) Verdict {
 // addresses looks up the addresses of a host, and returns each once, IPv4 first. After an error, not all are known.
 func addresses(ctx context.Context, res dns.Starter, host string) (all []netip.Addr, err error) {
 	// Remote parties choose the hosts, so the cache must not refresh them.
-	next, until := dns.Addresses(ctx, res, host, dns.Effort{Untrusted: true}, false), time.Now().Add(lookupTimeout)
-	for range 2 { // families
-		call := next(until)
-		if call.Err != nil {
-			return nil, call.Err
+	lookup := dns.StartAddresses(ctx, res, host, dns.Effort{Untrusted: true}, dns.BothFamilies)
+	until := time.Now().Add(lookupTimeout)
+	for range 2 { // address families
+		answer := lookup.Next(until)
+		if answer.Err != nil {
+			return nil, answer.Err
 		}
-		all = append(all, call.RRset.Addrs()...)
+		all = append(all, answer.RRset.Addrs()...)
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	return slices.Compact(all), nil
