@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// zone is a resolver that answers "TYPE name" from a table, fails the test for any other question and for one that
-// is asked twice, and counts.
+// zone is a resolver that answers "TYPE name" from a table. It fails the test for any other question and for one that is
+// asked twice.
 type zone struct {
 	t       *testing.T
 	answers map[string]answer
@@ -152,7 +152,7 @@ func TestLookup(t *testing.T) {
 
 		// Section 2.1.2: an error is not a denial.
 		{"the TLSA lookup fails: the server MUST be treated as unreachable", map[string]answer{a: with(signed), aaaa: with(signed), at: failing("SERVFAIL (DNSSEC Bogus)")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL (DNSSEC Bogus)"},
-		{"A fails and AAAA is secure: who makes one lookup fail does not turn DANE off", map[string]answer{a: failing("SERVFAIL"), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"A fails and AAAA is secure: a blocked lookup does not turn DANE off", map[string]answer{a: failing("SERVFAIL"), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"AAAA fails and A is secure: the same", map[string]answer{a: with(signed), aaaa: failing("timed out"), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"AAAA fails and A is insecure: the zone is not signed", map[string]answer{a: with(unsigned), aaaa: failing("timed out")}, dane.Absent, unsigned, "", ""},
 		{"A insecure, AAAA secure: the better one counts", map[string]answer{a: with(unsigned), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
