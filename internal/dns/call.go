@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -25,19 +26,24 @@ func (c *Call) Ended() bool {
 }
 
 // Starter starts lookups and does not wait for them. With Effort.CacheOnly, or with a context that has ended, the Call
-// that it returns has ended too, with what is known at this moment.
+// that it returns has ended too, with what is known at this moment. If the context is Late, the answer can be stale.
 type Starter interface {
 	Start(ctx context.Context, q Question, e Effort) *Call
 }
 
-// Ask waits for the answer to a question, but not longer than until; after that it returns what is known. The deadline
-// is not part of the context, because making a context for each question would be a large part of its cost.
+// Late reports whether the deadline of ctx has passed: the caller has waited as long as it can, so a stale answer is
+// better than none. A context that was cancelled is not late, because nothing needs the answer.
+func Late(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
+
+// Ask waits for the answer to a question, but not longer than until; after that it returns what is known, including a
+// stale answer. The deadline is not part of ctx, because making a context for each question would be a large part of its
+// cost.
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
 	if firstOf(ctx, time.Until(until), []*Call{call}) < 0 {
-		over, cancel := context.WithDeadline(ctx, time.Time{})
+		late, cancel := context.WithDeadline(ctx, time.Time{}) // unless ctx was cancelled
 		defer cancel()
-		call = r.Start(over, q, e)
+		call = r.Start(late, q, e)
 	}
 	return call.RRset, call.Err
 }

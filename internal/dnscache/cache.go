@@ -174,7 +174,7 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 // Start starts a Lookup, and does not wait.
 func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
-	r, err := c.remembered(q, e, errors.Is(ctx.Err(), context.DeadlineExceeded))
+	r, err := c.remembered(q, e, dns.Late(ctx))
 	if !e.CacheOnly && errors.Is(err, dns.ErrNotCached) {
 		if ctx.Err() == nil {
 			c.stats.misses.Add(1)
