@@ -1,11 +1,10 @@
-// Package dnsmsg writes DNS queries, and reads the messages that may answer them (RFC 1035 section 4). It turns values
-// into octets and octets into values, and does nothing else: package stub sends the queries, and decides which servers
-// are trusted.
+// Package dnsmsg writes DNS queries, and reads the messages that may answer them (RFC 1035 section 4). It does nothing
+// else: package stub sends the queries, and decides which servers are trusted.
 //
 // A message counts in three steps, each stricter than the one before. Read accepts a message that answers the query
 // and can be read. Answer.Useful reports whether that answer says something about the name, and is not an error.
-// Answer.RRset returns what it says: records at the end of the CNAME chain, or a denial. Whatever is odd is a failed
-// lookup, never a denial.
+// Answer.RRset returns what it says: records at the end of the CNAME chain, or a denial. An answer that contradicts
+// itself or the protocol is a failed lookup, never a denial.
 package dnsmsg
 
 import (
@@ -64,9 +63,10 @@ func Read(octets []byte, id uint16, q Query) (*Answer, error) {
 	a, err := parse(octets)
 	m := &a.msg
 	asked := miekg.Question{Name: q.Name, Qtype: uint16(q.Type), Qclass: q.Class}
-	fits := len(m.Question) == 0 && err == nil && !a.Useful() || len(m.Question) == 1 && m.Question[0] == asked
+	repeats := len(m.Question) == 1 && m.Question[0] == asked
+	bareError := len(m.Question) == 0 && err == nil && !a.Useful()
 	switch {
-	case !fits || m.Id != id || !m.Response || m.Opcode != miekg.OpcodeQuery:
+	case m.Id != id || !m.Response || m.Opcode != miekg.OpcodeQuery || !repeats && !bareError:
 		return nil, ErrStray
 	case err != nil && !m.Truncated:
 		return nil, err

@@ -17,8 +17,8 @@ import (
 const longestTTL = math.MaxUint32 * time.Second
 
 // RRset returns what the answer to a query says, and its TTL. Only the CNAME chain from the name of the query and the
-// RRset at its end count. The error is a *dns.Error, also for whatever is odd: a failure, never a denial. Trusted means
-// that the AD bit counts. The caller sets Expires and the Epoch of the RRset or the error.
+// RRset at its end count. Trusted means that the AD bit counts. The error is a *dns.Error. An answer that contradicts
+// itself or the protocol is an error, never a denial. The caller sets Expires, and the Epoch of the RRset or the error.
 func (a *Answer) RRset(q Query, trusted bool) (*dns.RRset, time.Duration, error) {
 	asked, m := q.Question(), &a.msg
 	fail := func(reason string) (*dns.RRset, time.Duration, error) {
@@ -38,7 +38,7 @@ func (a *Answer) RRset(q Query, trusted bool) (*dns.RRset, time.Duration, error)
 	if trusted && a.AuthenticatedData() {
 		r.Status = dns.Secure
 	}
-	foreign := false // a record that may not be beside the answer
+	foreign := false // there is a record that does not belong to the answer
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		switch {
@@ -47,7 +47,7 @@ func (a *Answer) RRset(q Query, trusted bool) (*dns.RRset, time.Duration, error)
 				return fail("malformed " + q.Type.String() + " record")
 			}
 			ttl = min(ttl, seconds(h.Ttl))
-		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], h.Name):
+		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], h.Name): // a part of the chain
 		case h.Rrtype == miekg.TypeDNAME: // above the end of the chain, its CNAME is missing (RFC 6672 section 3.1)
 			foreign = foreign || h.Name != owner && miekg.IsSubDomain(h.Name, owner)
 		case h.Rrtype != miekg.TypeRRSIG:
@@ -57,7 +57,7 @@ func (a *Answer) RRset(q Query, trusted bool) (*dns.RRset, time.Duration, error)
 	switch {
 	case !r.Empty() && r.NXDomain:
 		return fail("NXDOMAIN with records of the name")
-	case !r.Empty():
+	case !r.Empty(): // other records do not matter
 	case foreign: // records of other names are not a denial
 		return fail("the answer is for another name or type")
 	case !r.NXDomain && referral(m.Ns):

@@ -39,13 +39,14 @@ func parse(octets []byte) (a *Answer, err error) {
 			err = ErrMalformed
 		}
 	}()
-	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
+	count := func(section int) int { return int(binary.BigEndian.Uint16(octets[4+2*section:])) } // in the header
 	off := 12
 	_ = m.Unpack(octets[:off]) // the header
 	m.Question, m.Answer, m.Extra = a.question[:0], a.records[:0:1], a.records[1:1]
-	for range field(2) {
+	for range count(0) {
 		var q miekg.Question
-		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
+		q.Name, off, err = miekg.UnpackDomainName(octets, off)
+		if err != nil {
 			return a, ErrMalformed
 		}
 		q.Name = dns.Lower(q.Name)
@@ -53,12 +54,14 @@ func parse(octets []byte) (a *Answer, err error) {
 		m.Question, off = append(m.Question, q), off+4
 	}
 	for i, section := range []*[]miekg.RR{&m.Answer, &m.Ns, &m.Extra} {
-		for range field(3 + i) {
+		for range count(1 + i) {
 			var rr miekg.RR
-			if rr, off, err = parseRecord(octets, off, m.Question); err != nil {
+			rr, off, err = parseRecord(octets, off, m.Question)
+			if err != nil {
 				return a, ErrMalformed
 			}
-			if *section = append(*section, rr); rr.Header().Rrtype == miekg.TypeOPT {
+			*section = append(*section, rr)
+			if rr.Header().Rrtype == miekg.TypeOPT {
 				m.Rcode |= m.IsEdns0().ExtendedRcode()
 			}
 		}
@@ -66,14 +69,16 @@ func parse(octets []byte) (a *Answer, err error) {
 	return a, nil
 }
 
-// parseRecord reads the record at off, whose name is most often a pointer to that of the question, and returns the
-// offset of the next one. Of a signature only the type covered and the expiration are read, and of types that policyd
-// does not use nothing. The text of a TXT record has no escapes.
+// parseRecord reads the record at off, and returns the offset of the next one. Of a signature only the type covered and
+// the expiration are read, and of types that policyd does not use nothing. The text of a TXT record has no escapes.
 func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, next int, err error) {
 	name := ""
-	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 {
+	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 { // most often: a pointer to that of the question
 		name, off = asked[0].Name, off+2
-	} else if name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
+	} else {
+		name, off, err = miekg.UnpackDomainName(octets, off)
+	}
+	if err != nil {
 		return nil, 0, err
 	}
 	fixed := octets[off:]
@@ -82,7 +87,8 @@ func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, n
 		Ttl: binary.BigEndian.Uint32(fixed[4:]), Rdlength: binary.BigEndian.Uint16(fixed[8:]),
 	}
 	off += 10
-	if next = off + int(h.Rdlength); next > len(octets) {
+	next = off + int(h.Rdlength)
+	if next > len(octets) {
 		return nil, 0, ErrMalformed
 	}
 	data := octets[off:next:next]
