@@ -16,10 +16,10 @@ import (
 
 // Policy is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
 type Policy struct {
-	Nexthop   string          `json:"nexthop"` // as it is looked up, or the text that was asked for where it is none
+	Nexthop   string          `json:"nexthop"` // as it is looked up, or the key if that is not a next hop
 	DNSSEC    string          `json:"dnssec"`  // secure, insecure, bogus or indeterminate: the last two are failures
 	TLSPolicy socketmap.Reply `json:"tls_policy"`
-	// WouldTLSPolicy is what would be answered with mode = "enforce". It differs with mode = "report" only.
+	// WouldTLSPolicy is the answer that mode = "enforce" gives. It differs from TLSPolicy only with mode = "report".
 	WouldTLSPolicy socketmap.Reply `json:"would_tls_policy"`
 	Source         string          `json:"source"`   // the mechanism that decided the TLS policy
 	Unsigned       bool            `json:"unsigned"` // the promise depends on an unsigned MX RRset
@@ -68,9 +68,8 @@ func (r Result) Exit() int {
 	}
 }
 
-// Nexthop evaluates a next hop, the key of a tls-policy lookup, and shows what was found. It waits for what is not
-// cached: for the policy and the route together at most as long as a TLS-policy lookup. A failed lookup is part of the
-// Result.
+// Nexthop evaluates the key of a tls-policy lookup. It waits for facts that are not cached, but for the policy and the
+// route together at most as long as a TLS-policy lookup does. A failed lookup is part of the Result.
 func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Options) Result {
 	ctx, cancel := context.WithTimeout(ctx, gather.Budget)
 	defer cancel()
@@ -79,12 +78,12 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 		"domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"}}
 	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
 	next, ok := policy.ParseNexthop(key, o.Port26)
-	if ok { // a failure is a fact
+	if ok { // the errors are only of Effort.CacheOnly: a failed lookup is a fact
 		facts, shown = policy.NewFacts(next), next.String()
 		decision, _ = engine.Decide(ctx, policy.Survey, facts, o, dns.Effort{})
 		route, _ = engine.Decide(ctx, policy.Route, facts, o, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {
-			// Its hosts are not probed, so Route has found another reason first, which seems to pass by itself.
+			// Hosts of the site's own domains are not probed, so Route gives a reason that seems to end by itself.
 			if own, why, _ := engine.Site.Own(ctx, next.Name, dns.Effort{}); own {
 				route.Why = append(route.Why, "this site receives the domain: "+why)
 			}
@@ -96,15 +95,16 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: o.Mode.Reply(tls), WouldTLSPolicy: tls,
 			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: decision.Why,
 		},
-		Domain: next.Name, MX: hosts(facts, o), MTASTS: sts(facts, o),
+		Domain: next.Name, MX: hosts(facts, o), MTASTS: stsPolicy(facts, o),
 		TLSPolicyTLSRPT: o.Mode.Reply(decision.Reply(o, true)),
 		Transport:       o.Mode.Reply(transport), WouldTransport: transport, WhyTransport: route.Why,
 	}
 }
 
-// hosts are the MX hosts as they are shown.
+// hosts returns the MX hosts as they are shown.
 func hosts(facts *policy.Facts, o policy.Options) []MXHost {
-	list, line := make([]MXHost, 0, len(facts.Hosts)), o.Overrides.For(facts.Nexthop.Name)
+	list := make([]MXHost, 0, len(facts.Hosts))
+	line := o.Overrides.For(facts.Nexthop.Name)
 	for _, h := range facts.Hosts {
 		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(),
 			DANE: h.DANE.State.String()}
@@ -122,8 +122,8 @@ func hosts(facts *policy.Facts, o policy.Options) []MXHost {
 	return list
 }
 
-// sts is the MTA-STS policy as it is shown.
-func sts(f *policy.Facts, o policy.Options) *report.STSPolicy {
+// stsPolicy returns the MTA-STS policy as it is shown; nil where MTA-STS is switched off or does not apply.
+func stsPolicy(f *policy.Facts, o policy.Options) *report.STSPolicy {
 	if !o.MTASTS || f.Nexthop.Host || f.STS.Domain == "" {
 		return nil
 	}
@@ -131,6 +131,7 @@ func sts(f *policy.Facts, o policy.Options) *report.STSPolicy {
 		MX: f.STS.Policy.MX, Why: f.STS.Why}
 }
 
+// dnssec returns the security status of the MX RRset, or "bogus".
 func dnssec(mx policy.MX) string {
 	if failed, ok := errors.AsType[*dns.Error](mx.Err); ok && failed.Bogus {
 		return "bogus"

@@ -101,7 +101,7 @@ func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o 
 	effort dns.Effort) (policy.Decision, error) {
 	const maxSteps = 8 // more than any decision takes
 	if e.History != nil && f.Nexthop.MayHaveHistory() {
-		f.Promises = e.History(f.Nexthop.Name)
+		f.History = e.History(f.Nexthop.Name)
 	}
 	g := &gathering{Engine: e, ctx: ctx, options: o, effort: effort, facts: f, timeout: questionTimeout}
 	for range maxSteps {

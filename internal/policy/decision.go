@@ -42,7 +42,7 @@ const (
 // TLSPolicy is a policy of smtp_tls_policy_maps.
 type TLSPolicy struct {
 	Level Level
-	// Match are the names of which the certificate must have one, for LevelSecure: host names in lower case, or a
+	// Match lists names for LevelSecure; the certificate must have one of them. They are host names in lower case, or a
 	// domain with a dot in front, which stands for all names below it. They are sorted.
 	Match   []string
 	Literal string // the text of LevelLiteral
@@ -113,7 +113,7 @@ func (d *Decision) none(r Reason, why ...string) bool {
 	return decided
 }
 
-// defers answers that mail must wait. Of an earlier decision it keeps only the sentences.
+// defers answers that mail must wait. It replaces what was decided before, and keeps the sentences.
 func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
 	return decided

@@ -12,10 +12,10 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// MaxHosts is how many MX hosts of a domain are considered: 1,500 of a hostile domain must not cost 3,000 queries.
+// MaxHosts is how many MX hosts of a domain are considered: a hostile domain with 1,500 must not cause 3,000 queries.
 const MaxHosts = 32
 
-// Facts is everything that a decision rests on, as far as it is known. With the zero Facts every decision defers.
+// Facts is all that is known of what a decision depends on. With the zero Facts, Decide defers (except with ModeOff).
 type Facts struct {
 	Nexthop Nexthop
 	MX      MX
@@ -27,11 +27,11 @@ type Facts struct {
 	Known     FactSet
 	STS       mtasts.Result
 	Relay     bool             // the next hop is one of Postfix's own relay hosts
-	Promises  promises.History // of the next hop, on port 25 and for a domain only
+	History   promises.History // what the next hop promised before; only for a domain on port 25
 	Validates bool             // the resolver has passed its self-test just now
 	Receiver  Receiver
 	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never.
-	// A lookup that failed has expired already. It decides nothing.
+	// A failed lookup counts as expired. No decision depends on Expires.
 	Expires time.Time
 }
 
@@ -54,16 +54,16 @@ type Host struct {
 	Name       string // as the zone has it, in lower case, not necessarily a host name
 	Preference uint16
 	Class      prefix.Class  // the promise of the name; None if it is not a valid host name
-	Signed     bool          // the addresses of the host were secure the last time, which decides nothing
+	Signed     bool          // its addresses were secure when last looked up; no decision depends on this
 	DANE       dane.Result   // for the port of the next hop
 	DANE26     dane.Result   // for the port of implicit TLS, which a route needs in addition
 	Probe      probe.Verdict // about the port of implicit TLS
 	Addresses  int           // the number of addresses of both families; failed lookups count as none
 }
 
-// Receiver says who receives the mail of a domain: a route for one that this site receives would be a mail loop.
+// Receiver is what is known about who receives a domain's mail. If it is this site, a route would be a mail loop.
 type Receiver struct {
-	Known, Here bool   // it is known who receives the mail; this site does
+	Known, Here bool   // whether it is known, and whether this site is the receiver
 	Why         string // the list, host or address that shows it, or what failed
 }
 

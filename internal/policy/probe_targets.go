@@ -5,11 +5,11 @@ import "strings"
 // ProbeTargets returns the hosts whose port of implicit TLS must be probed before Route can lead to them: the smtps-
 // hosts of the best preference groups that have no other hosts. It returns none where no route can follow whatever a
 // probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
-// out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
+// out. f are the facts of a TLS-policy lookup: mail for the domain is leaving, or is already on its way to port 26.
 func ProbeTargets(f Facts, o Options) []string {
-	switch host := f.Nexthop.Host; {
-	case o.Mode != ModeEnforce, o.Port26Mode != PortProbe, host && f.Nexthop.Port != o.Port26,
-		!host && (!f.Known.MX || ruledOut(&f, &o) != ""):
+	host := f.Nexthop.Host
+	if o.Mode != ModeEnforce || o.Port26Mode != PortProbe || host && f.Nexthop.Port != o.Port26 ||
+		!host && (!f.Known.MX || ruledOut(&f, &o) != "") {
 		return nil
 	}
 	hosts, _ := bestGroups(&f, func(h *Host) bool {

@@ -20,11 +20,11 @@ func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Por
 // resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
 // attacker who can make policyd distrust the resolver cannot end it.
 func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
-	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
+	history, kinds := f.History, lookedFor(f.History.Kinds, o)
 	if o.OnVanished == promises.Off || len(kinds) == 0 || len(f.Prefixed()) > 0 || withdrawn(f, kinds) {
 		return undecided
 	}
-	resolverMatters := slices.Contains(kinds, promises.DANE) && m.Until.IsZero()
+	resolverMatters := slices.Contains(kinds, promises.DANE) && history.Until.IsZero()
 	if resolverMatters && !f.Known.Validates {
 		return d.lacks(Need{Required: FactSet{Validates: true}})
 	}
@@ -37,8 +37,8 @@ func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	}
 	since := fmt.Sprintf(
 		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
-			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	if o.OnVanished == promises.Hold && m.Holdable {
+			"an unsigned answer", kinds[0], history.Days, history.Last.Time().Format(time.DateOnly))
+	if o.OnVanished == promises.Hold && history.Holdable {
 		d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
 		d.Vanished = true
 		return decided
@@ -59,16 +59,16 @@ func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
 // MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
 func withdrawn(f *Facts, kinds []promises.Kind) bool {
 	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
-	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
-		!f.STS.Stale
+	ended := f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce && !f.STS.Stale
+	return f.MX.signed() || onlySTS && ended
 }
 
 // Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
 // fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
-	kinds := lookedFor(f.Promises.Kinds, &o)
+	kinds, source := lookedFor(f.History.Kinds, &o), d.Source()
 	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
-	switch source := d.Source(); {
+	switch {
 	case !f.Nexthop.MayHaveHistory() || o.OnVanished == promises.Off || o.Mode == ModeOff:
 		return a, false
 	case d.Reason == ReasonHeld:
@@ -85,7 +85,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if stsEnforced(&f, &o) {
 		a.Kinds = append(a.Kinds, promises.MTASTS)
 	}
-	if d.Source() == SourceDANE {
+	if source == SourceDANE {
 		a.Kinds = append(a.Kinds, promises.DANE)
 	}
 	if len(a.Kinds) > 0 {
@@ -93,5 +93,5 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	}
 	// If nothing was found, perhaps the remembered promise was not looked for: the operator has switched it off, or the
 	// resolver does not validate.
-	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
+	return a, len(a.Kinds) > 0 || len(f.History.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
 }

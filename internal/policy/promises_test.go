@@ -17,7 +17,7 @@ import (
 
 // remembered returns f for a next hop whose promises of some kinds are established.
 func remembered(f policy.Facts, kinds ...promises.Kind) policy.Facts {
-	f.Promises = promises.History{Kinds: kinds, Days: 7, Last: 20000, Holdable: true}
+	f.History = promises.History{Kinds: kinds, Days: 7, Last: 20000, Holdable: true}
 	return f
 }
 
@@ -37,7 +37,7 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 	const gone = "TEMP example.com is held: the domain promised authenticated TLS (prefix) on 7 days, last on 2024-10-04, and " +
 		"the promise is missing from an unsigned answer"
 	spent := remembered(absent(plain), promises.Prefix)
-	spent.Promises.Holdable = false
+	spent.History.Holdable = false
 	onlyHost := host("mx.example.com", 25)
 	for _, c := range []struct {
 		name     string
@@ -178,7 +178,7 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 	ended := plain
 	ended.STS = stsPolicy(mtasts.None)
 	running := remembered(plain, promises.DANE)
-	running.Promises.Until = time.Unix(2_000_000_000, 0)
+	running.History.Until = time.Unix(2_000_000_000, 0)
 	for _, c := range []struct {
 		name     string
 		facts    policy.Facts

@@ -2,8 +2,8 @@ package policy
 
 import "github.com/policyd/policyd/prefix"
 
-// allHostsFailed defers when no host could be looked up, unless it is a host in brackets that Postfix's own configuration
-// names and that has no prefix. Such a host may be known to /etc/hosts only: deferring would stop all mail of this site.
+// allHostsFailed defers, because no host could be looked up. A host in brackets without a prefix that Postfix's own
+// configuration names has no policy. It may be known to /etc/hosts only: deferring would stop all mail of this site.
 func allHostsFailed(f *Facts, d *Decision, failed string) bool {
 	local := f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None
 	switch {

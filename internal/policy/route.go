@@ -141,10 +141,11 @@ func closedHost(f *Facts, o *Options) string {
 	if i < 0 {
 		return ""
 	}
-	what := ": " + f.Hosts[i].Name + " is " + f.Hosts[i].Probe.State.String()
-	switch line := o.Overrides.For(f.Hosts[i].Name); {
-	case f.Hosts[i].Probe.Cause != "":
-		what += " (" + string(f.Hosts[i].Probe.Cause) + ")"
+	h := &f.Hosts[i]
+	what := ": " + h.Name + " is " + h.Probe.State.String()
+	switch line := o.Overrides.For(h.Name); {
+	case h.Probe.Cause != "":
+		what += " (" + string(h.Probe.Cause) + ")"
 	case line.Pattern != "":
 		what += " (not probed: " + line.why() + ")"
 	case o.Mode == ModeReport:
