@@ -68,8 +68,8 @@ func (r Result) Exit() int {
 	}
 }
 
-// Nexthop evaluates the key of a tls-policy lookup. It waits for facts that are not cached, but for the policy and the
-// route together at most as long as a TLS-policy lookup does. A failed lookup is part of the Result.
+// Nexthop evaluates the key of a tls-policy lookup. It waits for facts that are not cached: the policy and the route
+// together take at most as long as a TLS-policy lookup. A failed lookup is part of the Result.
 func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Options) Result {
 	ctx, cancel := context.WithTimeout(ctx, gather.Budget)
 	defer cancel()
