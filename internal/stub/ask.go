@@ -24,7 +24,7 @@ func (s *Stub) ask(ctx context.Context, st *state, q dnsmsg.Query, until time.Ti
 	at := began // when the next query is sent
 	perhapsBogus := false
 	var failed *dns.Error
-	reason := "no time left" // the same with the name of the server, for State
+	reason := "no time left" // what failed, and at which server, for State
 	for i := range max(len(servers), 2) {
 		server, timeout := servers[i%len(servers)], st.options.Timeout
 		if i > 0 {
@@ -43,7 +43,7 @@ func (s *Stub) ask(ctx context.Context, st *state, q dnsmsg.Query, until time.Ti
 			st.options.Observe(q.Type, rcodeLabel(answer, err), took)
 		}
 		if err == nil {
-			adCounts := st.Result == Validating // the server has passed the self-test: it is a candidate
+			adCounts := st.Result == Validating // then this server has passed: see trust.go
 			rrset, ttl, unusable := answer.RRset(q, adCounts)
 			if unusable == nil {
 				st.health.succeeded()

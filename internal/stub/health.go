@@ -17,7 +17,7 @@ const (
 	// success at least quietOutage after the first failure ends an outage.
 	quietOutage = 30 * time.Second
 	// outageNames is how many different names must have failed in succession for the servers to be at fault, and not
-	// the names: someone may ask for a bogus name again and again.
+	// the names: an untrusted sender may ask for a bogus name again and again.
 	outageNames = 3
 )
 

@@ -37,7 +37,7 @@ func TestMuteServersAreAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.8", "127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		w.set(func() { w.dead["127.0.0.9"] = false })
-		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		require.Equal(t, Validating, s.waitFor(t, 2*maxTestBackOff))
 		w.set(func() { w.dead["127.0.0.9"] = true })
 		_, err := s.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
 		require.NoError(t, err)
@@ -148,7 +148,7 @@ func TestACancelledLookupIsNoOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		w.set(func() { w.dead["127.0.0.9"] = false })
-		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		require.Equal(t, Validating, s.waitFor(t, 2*maxTestBackOff))
 		w.set(func() { w.dead["127.0.0.9"] = true })
 		for _, name := range []string{"a.example", "b.example", "c.example"} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -218,7 +218,7 @@ func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		w.set(func() { w.dead["127.0.0.9"] = false })
-		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		require.Equal(t, Validating, s.waitFor(t, 2*maxTestBackOff))
 		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
 		w.set(func() { w.dead["127.0.0.9"] = true })
 		ask := func() error {

@@ -13,10 +13,10 @@ import (
 
 // The self-test is repeated with back-off until every server has passed, and then every ten minutes.
 const (
-	selfTestSoon  = time.Second
-	selfTestLate  = 30 * time.Second
-	selfTestAgain = 10 * time.Minute
-	watchInterval = 2 * time.Second // how often resolv.conf is read, and servers that do not answer are tried again
+	minTestBackOff = time.Second
+	maxTestBackOff = 30 * time.Second
+	testInterval   = 10 * time.Minute
+	watchInterval  = 2 * time.Second // how often resolv.conf is read, and servers that do not answer are tried again
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.
@@ -26,22 +26,22 @@ func (s *Stub) Run(ctx context.Context) error {
 	defer watch.Wait()
 	defer func() { s.current.Load().close() }()
 	s.requestSelfTest()
-	wait := selfTestSoon // after the next test if not all servers pass it
+	wait := minTestBackOff // after the next test if not all servers pass it
 	var next <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.testRequested:
-			wait = selfTestSoon
+			wait = minTestBackOff
 		case <-next:
 		}
 		if s.SelfTest(ctx) {
-			next = time.After(selfTestAgain)
-			wait = selfTestSoon
+			next = time.After(testInterval)
+			wait = minTestBackOff
 		} else {
 			next = time.After(wait)
-			wait = min(2*wait, selfTestLate)
+			wait = min(2*wait, maxTestBackOff)
 		}
 	}
 }

@@ -34,12 +34,13 @@ func names(servers []Server) (list []string) {
 // ParseServer reads a server in the form of the settings: an address, an address and port, or tls://name@address:port.
 // The port is 53, or 853 for TLS, unless given.
 func ParseServer(s string) (Server, error) {
-	rest, port, name, named := s, "53", "", true
+	rest, port, name, validName := s, "53", "", true
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
 		const longest, letters = 253, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
+		port = "853"
 		name, rest, _ = strings.Cut(after, "@")
-		port, named = "853", name != "" && len(name) <= longest && name[0] != '.' &&
-			!strings.Contains(name, "..") && strings.Trim(name, letters) == ""
+		validName = name != "" && len(name) <= longest && name[0] != '.' && !strings.Contains(name, "..") &&
+			strings.Trim(name, letters) == ""
 	}
 	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
 	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {
@@ -54,7 +55,7 @@ func ParseServer(s string) (Server, error) {
 		a := server.Addr()
 		several := a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
 			a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == ""
-		if err == nil && named && !several && server.Port() > 0 {
+		if err == nil && validName && !several && server.Port() > 0 {
 			return Server{server, name}, nil
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	oneMore = 200 * time.Millisecond
 )
 
-// server is a server in use: its connections, and how it answers.
+// server is a Server in use: its connections, and how it answers.
 type server struct {
 	Server
 	tls *tls.Config // caches TLS sessions
@@ -44,7 +44,7 @@ type server struct {
 	limit  oncelog.Limiter
 }
 
-// open returns the servers of a list, without connections.
+// newServers returns the servers of a list, without connections.
 func newServers(list []Server, roots *x509.CertPool) (servers []*server) {
 	for _, s := range list {
 		config := &tls.Config{ServerName: s.TLSName, RootCAs: roots, MinVersion: tls.VersionTLS12}

@@ -17,7 +17,7 @@ const (
 // socket is a UDP socket that is connected to a server. It is used for one query at a time.
 type socket struct {
 	net.Conn
-	left int // how many queries it is used for yet, the present one included; server.mu guards it
+	left int // for how many more queries it is used, the present one included; server.mu guards it
 }
 
 // socket returns the idle socket that was used last, or a new one.
@@ -48,7 +48,7 @@ func (s *server) newSocket(conn net.Conn) *socket {
 	return c
 }
 
-// keep makes a socket idle, or closes it.
+// keep makes a socket idle after a query, or closes it if it must not be used again.
 func (s *server) keep(c *socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *server) keep(c *socket) {
 	}
 }
 
-// retire ends the use of a socket when its query has ended.
+// retire closes an idle socket. A socket that a query is using is closed when that ends.
 func (s *server) retire(c *socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
