@@ -81,22 +81,22 @@ func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, e
 
 // Bounds of what one exchange reads: a server that was taken over can send without an end. The next exchange continues.
 const (
-	maxPass        = time.Minute
-	maxPassRecords = 4_000_000
-	maxPassOctets  = 1 << 30
+	maxReadTime    = time.Minute
+	maxReadRecords = 4_000_000
+	maxReadOctets  = 1 << 30
 )
 
-// errPass is the error of an exchange that reached one of these bounds.
-var errPass = errors.New("the server sent more than one exchange reads; the next exchange continues")
+// errBudget is the error of an exchange that reached one of these bounds.
+var errBudget = errors.New("the server sent more than one exchange reads; the next exchange continues")
 
-// pass is what one exchange has read, and when it must stop reading.
-type pass struct {
+// readBudget is what one exchange has read, and when it must stop reading.
+type readBudget struct {
 	end             time.Time
 	records, octets int
 }
 
-func (p *pass) over(now time.Time) bool {
-	return p.records >= maxPassRecords || p.octets >= maxPassOctets || !now.Before(p.end)
+func (b *readBudget) exhausted(now time.Time) bool {
+	return b.records >= maxReadRecords || b.octets >= maxReadOctets || !now.Before(b.end)
 }
 
 // exchange reads what peers have learned and writes what this node has learned.
@@ -107,7 +107,7 @@ func (f *Fleet) exchange(ctx context.Context) (err error) {
 			err = fmt.Errorf("fleet: unexpected reply: %v", p)
 		}
 	}()
-	f.pass = pass{end: time.Now().Add(maxPass)}
+	f.budget = readBudget{end: time.Now().Add(maxReadTime)}
 	epoch, err := f.serverEpoch(ctx)
 	switch {
 	case err != nil:
@@ -133,7 +133,7 @@ func do(ctx context.Context, pipe redis.Pipeliner) error {
 	return err
 }
 
-// serverEpoch returns the name of the present life of the server's data, and gives it one if it has none.
+// serverEpoch returns the epoch of the server's data, and sets it if there is none.
 func (f *Fleet) serverEpoch(ctx context.Context) (string, error) {
 	key := f.o.Prefix + "e"
 	pipe := f.client.Pipeline()
@@ -156,10 +156,10 @@ func (f *Fleet) values(ctx context.Context, keys []string) ([]any, error) {
 	return values.Val(), nil
 }
 
-// reading is a reading of every record that continues in the next exchange.
-type reading struct {
-	epoch  string // of the server's data; "" means that none is in progress
-	last   string // entry of the stream when it began
+// fullRead is how far the reading of every record has come. It can take several exchanges.
+type fullRead struct {
+	epoch  string // of the server's data when it began; "" means that none is in progress
+	last   string // the newest entry of the stream when it began
 	cursor uint64 // of SCAN
 }
 
@@ -169,14 +169,14 @@ const streamStart = "0-0"
 // synchronize reads every record of the server, and marks every record of this node for writing. The position in the
 // stream is taken first, so that nothing that is added while it reads is missed.
 func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
-	r := &f.reading
+	r := &f.fullRead
 	if r.epoch != epoch {
 		pipe := f.client.Pipeline()
 		newest := pipe.XRevRangeN(ctx, f.o.Prefix+"s", "+", "-", 1)
 		if err := do(ctx, pipe); err != nil {
 			return err
 		}
-		*r = reading{epoch: epoch, last: entryID(newest, streamStart)}
+		*r = fullRead{epoch: epoch, last: entryID(newest, streamStart)}
 	}
 	for {
 		pipe := f.client.Pipeline()
@@ -194,14 +194,15 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 				f.merge(strings.TrimPrefix(key, f.o.Prefix+"r:"), values[i])
 			}
 		}
-		if r.cursor = next; r.cursor == 0 {
+		r.cursor = next
+		if r.cursor == 0 {
 			break
 		}
-		if f.pass.over(time.Now()) {
-			return errPass
+		if f.budget.exhausted(time.Now()) {
+			return errBudget
 		}
 	}
-	f.cursor, *r = r.last, reading{}
+	f.cursor, *r = r.last, fullRead{}
 	f.overflow.Store(false) // not before: what fails is tried again
 	f.markAll()
 	return nil
@@ -212,7 +213,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 func (f *Fleet) markAll() {
 	for kind, local := range f.o.Locals {
 		for _, domain := range local.Domains() {
-			f.mark(name{kind, domain})
+			f.mark(recordName{kind, domain})
 		}
 	}
 }
@@ -258,8 +259,8 @@ func (f *Fleet) readStream(ctx context.Context) error {
 			}
 			return nil
 		}
-		if f.pass.over(time.Now()) {
-			return errPass
+		if f.budget.exhausted(time.Now()) {
+			return errBudget
 		}
 	}
 }
@@ -281,8 +282,8 @@ func before(a, b string) bool {
 // has expired.
 func (f *Fleet) merge(field string, value any) {
 	text, ok := value.(string)
-	f.pass.records++
-	f.pass.octets += len(field) + len(text)
+	f.budget.records++
+	f.budget.octets += len(field) + len(text)
 	if !ok {
 		return
 	}
@@ -303,7 +304,7 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	if !ok {
 		return Malformed
 	}
-	r, reason := open(value, name{Kind(kind), domain}, f.o.Keys, time.Now())
+	r, reason := open(value, recordName{Kind(kind), domain}, f.o.Keys, time.Now())
 	if reason != "" {
 		return reason
 	}
@@ -311,7 +312,8 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	if local == nil {
 		return Version
 	}
-	switch merged, err := local.Merge(r.domain, r.Data, r.Time); {
+	merged, err := local.Merge(r.domain, r.Data, r.Time)
+	switch {
 	case err != nil:
 		return Refused
 	case !merged:
@@ -323,7 +325,7 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 // write sends what this node has learned, a batch at a time. A record that fails to be written is tried again later.
 func (f *Fleet) write(ctx context.Context) error {
 	for {
-		names := f.take()
+		names := f.takeDirty()
 		if len(names) == 0 {
 			return nil
 		}
@@ -336,39 +338,40 @@ func (f *Fleet) write(ctx context.Context) error {
 	}
 }
 
-// take removes some names from those that wait to be written.
-func (f *Fleet) take() (names []name) {
+// takeDirty removes up to batch names from those that wait to be written, and returns them.
+func (f *Fleet) takeDirty() (names []recordName) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n := range f.dirty {
-		delete(f.dirty, n)
-		if names = append(names, n); len(names) == batch {
+		if len(names) == batch {
 			break
 		}
+		delete(f.dirty, n)
+		names = append(names, n)
 	}
 	return names
 }
 
-func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
+func (f *Fleet) writeBatch(ctx context.Context, names []recordName) error {
 	keys := make([]string, len(names))
 	for i, n := range names {
 		keys[i] = f.o.Prefix + "r:" + n.String()
 	}
-	there, err := f.values(ctx, keys)
+	stored, err := f.values(ctx, keys)
 	if err != nil {
 		return err
 	}
 	pipe := f.client.Pipeline()
 	for i, n := range names {
-		old, _ := there[i].(string)
-		if value, left := f.update(n, []byte(old)); value != nil {
+		old, _ := stored[i].(string)
+		if value, left := f.recordToWrite(n, []byte(old)); value != nil {
 			pipe.Set(ctx, keys[i], value, left)
 			pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.o.Prefix + "s", MaxLen: maxStream, Approx: true,
 				Values: []any{n.String(), value}})
 		}
 	}
-	const each = 2 // commands for a record
-	sent := pipe.Len() / each
+	const commandsPerRecord = 2
+	sent := pipe.Len() / commandsPerRecord
 	if err := do(ctx, pipe); err != nil {
 		return err
 	}
@@ -378,21 +381,21 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 	return nil
 }
 
-// update returns the record to write under a name and how long it is valid, or nil when there is nothing to share or
-// the server has a record that is as good: the same content, of which less than a quarter of the lifetime has passed,
-// signed with the present key.
-func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
+// recordToWrite returns the record to write under a name and how long it is valid, or nil if there is nothing to share
+// or the stored record of the server is as good: the same content, of which less than a quarter of the lifetime has
+// passed, signed with the present key.
+func (f *Fleet) recordToWrite(n recordName, stored []byte) ([]byte, time.Duration) {
 	local := f.o.Locals[n.kind]
 	if local == nil {
 		return nil, 0
 	}
-	r, now := Record{name: n}, time.Now()
+	r, now := Record{recordName: n}, time.Now()
 	r.Data, r.Time, r.Lifetime = local.Share(n.domain)
 	left := r.Time.Add(r.Lifetime).Sub(now)
 	if r.Data == nil || left <= 0 {
 		return nil, 0
 	}
-	old, reason := open(there, n, f.o.Keys[:1], now)
+	old, reason := open(stored, n, f.o.Keys[:1], now)
 	same := bytes.Equal(old.Data, r.Data) && r.Time.Sub(old.Time) < r.Lifetime/4
 	if reason == "" && (same || old.Time.After(r.Time)) {
 		return nil, 0

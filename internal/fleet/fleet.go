@@ -8,8 +8,8 @@
 // affected.
 //
 // In the server a record is the value of the key PREFIXr:KIND:DOMAIN, which expires, and each change is added to the
-// stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe names the present
-// life of the server's data: when it changes, the data was lost, and every node writes what it has again.
+// stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe has a random text,
+// the epoch of the server's data: when it changes, the data was lost, and every node writes what it has again.
 package fleet
 
 import (
@@ -58,26 +58,26 @@ type Fleet struct {
 	client redis.UniversalClient
 
 	mu       sync.Mutex
-	dirty    map[name]struct{} // to be written to the server
+	dirty    map[recordName]struct{} // to be written to the server
 	stats    Stats
 	overflow atomic.Bool   // dirty lacks records of this node
-	wake     chan struct{} // a token where dirty has grown
+	wakeUp   chan struct{} // a token where dirty has grown
 
-	// Of the one goroutine of Run.
-	epoch   string // the life of the server's data
-	cursor  string // the last entry of the stream that was read
-	reading reading
-	pass    pass
-	warned  oncelog.Limiter
+	// Only the goroutine of Run uses the rest.
+	epoch    string // of the server's data, when this node last read everything
+	cursor   string // the last entry of the stream that was read
+	fullRead fullRead
+	budget   readBudget
+	warned   oncelog.Limiter
 }
 
-// name names a record.
-type name struct {
+// recordName identifies a record.
+type recordName struct {
 	kind   Kind
 	domain string
 }
 
-func (n name) String() string { return string(n.kind) + ":" + n.domain }
+func (n recordName) String() string { return string(n.kind) + ":" + n.domain }
 
 // maxDirty bounds the records that wait to be written. Beyond it everything is compared with the server instead.
 const maxDirty = 100_000
@@ -97,7 +97,7 @@ func New(o Options) (*Fleet, error) {
 	o.Prefix, o.Pull = cmp.Or(o.Prefix, "policyd:"), cmp.Or(o.Pull, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	f := &Fleet{
-		o: o, client: client, dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
+		o: o, client: client, dirty: map[recordName]struct{}{}, wakeUp: make(chan struct{}, 1),
 		stats: Stats{Ignored: map[Reason]uint64{}},
 	}
 	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
@@ -110,19 +110,19 @@ func New(o Options) (*Fleet, error) {
 func (f *Fleet) Changed(kind Kind, domain string) {
 	f.mu.Lock()
 	if len(f.dirty) < maxDirty {
-		f.dirty[name{kind, domain}] = struct{}{}
+		f.dirty[recordName{kind, domain}] = struct{}{}
 	} else {
 		f.overflow.Store(true)
 	}
 	f.mu.Unlock()
 	select {
-	case f.wake <- struct{}{}:
+	case f.wakeUp <- struct{}{}:
 	default:
 	}
 }
 
 // mark notes that a record must be written to the server.
-func (f *Fleet) mark(n name) {
+func (f *Fleet) mark(n recordName) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dirty[n] = struct{}{}
@@ -132,50 +132,52 @@ func (f *Fleet) mark(n name) {
 // thirty seconds.
 func (f *Fleet) Run(ctx context.Context) error {
 	defer func() { _ = f.client.Close() }()
-	const firstRetry, lastRetry = time.Second, 30 * time.Second
-	// The pause after an exchange is at least so much longer than the exchange: no server, whatever it sends, keeps a
-	// node busy for more than a fifth of the time.
+	const minBackOff, maxBackOff = time.Second, 30 * time.Second
+	// After an exchange the node rests for restFactor times as long as the exchange took: no server, whatever it sends,
+	// keeps a node busy for more than a fifth of the time.
 	const restFactor = 4
-	retry := firstRetry
+	backOff := minBackOff
 	for {
-		wait, wake, began := f.o.Pull, f.wake, time.Now()
+		began := time.Now()
 		err := f.exchange(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		rest := restFactor * time.Since(began)
-		if err != nil {
-			wait, wake, retry = retry, nil, min(2*retry, lastRetry)
-		} else {
-			retry = firstRetry
-		}
-		f.ended(err)
+		f.noteExchange(err)
 		sleep(ctx, rest, nil)
-		sleep(ctx, wait-rest, wake)
+		if err == nil {
+			backOff = minBackOff
+			sleep(ctx, f.o.Pull-rest, f.wakeUp)
+		} else {
+			sleep(ctx, backOff-rest, nil)
+			backOff = min(2*backOff, maxBackOff)
+		}
 	}
 }
 
-// sleep waits for the time of the next exchange. New knowledge, a token in wake, shortens the wait to a moment in which
-// more can gather.
-func sleep(ctx context.Context, wait time.Duration, wake <-chan struct{}) {
+// sleep waits until ctx ends or the time has passed. A token in wakeUp, for a record to write, shortens the wait to a
+// moment in which more can gather; nil never does.
+func sleep(ctx context.Context, wait time.Duration, wakeUp <-chan struct{}) {
 	const gather = 200 * time.Millisecond
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-wake:
+	case <-wakeUp:
 		sleep(ctx, min(gather, wait), nil)
 	}
 }
 
-// ended notes how an exchange has ended.
-func (f *Fleet) ended(err error) {
+// noteExchange notes how an exchange has ended.
+func (f *Fleet) noteExchange(err error) {
 	f.mu.Lock()
 	s := &f.stats
 	wasUp := s.Up
-	if s.Up, s.Error = err == nil, ""; s.Up {
-		s.LastSuccess = time.Now().Truncate(time.Second)
+	s.Up = err == nil
+	if err == nil {
+		s.LastSuccess, s.Error = time.Now().Truncate(time.Second), ""
 	} else {
 		s.Error = describe(err)
 		s.Failures++
@@ -190,7 +192,7 @@ func (f *Fleet) ended(err error) {
 	}
 }
 
-// Stats says how the exchange goes.
+// Stats describe the exchanges since the start.
 type Stats struct {
 	Up          bool              `json:"up"`                    // the latest exchange with the server succeeded
 	Error       string            `json:"error,omitempty"`       // why it failed, in printable ASCII

@@ -34,29 +34,28 @@ type replies struct {
 // Read implements net.Conn.
 func (c *replies) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if !c.take(b[:n]) {
+	if !c.check(b[:n]) {
 		return 0, errReply
 	}
 	return n, err
 }
 
-// take follows what the server sends. It returns false when a bound is exceeded.
-func (c *replies) take(b []byte) bool {
+// check follows what the server sends. It returns false when a bound is exceeded.
+func (c *replies) check(b []byte) bool {
 	for len(b) > 0 {
-		n := min(c.skip, len(b))
+		n := min(c.skip, len(b)) // octets of a string, or otherwise of a line
+		c.skip -= n
 		if n == 0 {
-			n = min(bytes.IndexByte(b, '\n')+1, maxLine)
-			if n == 0 {
-				n = len(b)
+			n = len(b)
+			if end := bytes.IndexByte(b, '\n'); end >= 0 {
+				n = min(end+1, maxLine)
 			}
 			c.line = append(c.line, b[:n]...)
-		} else {
-			c.skip -= n
 		}
 		c.octets += n
-		whole := b[n-1] == '\n' && len(c.line) > 0
+		lineEnds := len(c.line) > 0 && b[n-1] == '\n'
 		b = b[n:]
-		if c.octets > maxOctets || len(c.line) > maxLine || whole && !c.element() {
+		if c.octets > maxOctets || len(c.line) > maxLine || lineEnds && !c.element() {
 			return false
 		}
 	}

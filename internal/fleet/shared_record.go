@@ -25,7 +25,7 @@ const (
 // the time in seconds since 1970, the lifetime in seconds, the length and the bytes of the content, and the HMAC-SHA256
 // of all of this under the site key.
 type Record struct {
-	name
+	recordName
 	Time     time.Time     // when it was learned
 	Lifetime time.Duration // how long it holds from then on
 	Data     []byte
@@ -108,7 +108,7 @@ func (r Record) seal(k Key) []byte {
 
 // open decodes a record that the server stores under a name. It returns a Reason unless the record is authentic,
 // belongs there and is valid now.
-func open(b []byte, n name, keys []Key, now time.Time) (Record, Reason) {
+func open(b []byte, n recordName, keys []Key, now time.Time) (Record, Reason) {
 	if len(b) < 1+sha256.Size || len(b) > maxData+1024 {
 		return Record{}, Malformed
 	}
@@ -123,7 +123,7 @@ func open(b []byte, n name, keys []Key, now time.Time) (Record, Reason) {
 	switch {
 	case !ok:
 		return Record{}, Malformed
-	case r.name != n:
+	case r.recordName != n:
 		return Record{}, Misplaced
 	case r.Time.After(now.Add(maxFuture)):
 		return Record{}, Future
@@ -135,8 +135,8 @@ func open(b []byte, n name, keys []Key, now time.Time) (Record, Reason) {
 
 // parse decodes the body of a record whose HMAC is right.
 func parse(b []byte) (r Record, ok bool) {
-	b = b[1:]
-	var texts [2]string
+	b = b[1:]           // the version
+	var texts [2]string // the kind and the domain
 	for i := range texts {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return Record{}, false
@@ -144,17 +144,18 @@ func parse(b []byte) (r Record, ok bool) {
 		texts[i] = string(b[1 : 1+int(b[0])])
 		b = b[1+len(texts[i]):]
 	}
-	if len(b) < 20 {
+	const header = 20 // octets of the time, the lifetime and the length
+	if len(b) < header {
 		return Record{}, false
 	}
 	seconds, lifetime := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 	const most = 1 << 40 // seconds, tens of thousands of years: times stay far from overflow
 	if seconds > most || lifetime > uint64(maxLifetime/time.Second) ||
-		uint64(len(b)-20) != uint64(binary.BigEndian.Uint32(b[16:])) {
+		uint64(len(b)-header) != uint64(binary.BigEndian.Uint32(b[16:])) {
 		return Record{}, false
 	}
 	return Record{
-		name: name{Kind(texts[0]), texts[1]}, Data: slices.Clone(b[20:]),
+		recordName: recordName{Kind(texts[0]), texts[1]}, Data: slices.Clone(b[header:]),
 		Time: time.Unix(int64(seconds), 0), Lifetime: time.Duration(lifetime) * time.Second,
 	}, true
 }

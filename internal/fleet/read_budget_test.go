@@ -130,8 +130,8 @@ func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 				time.Sleep(watched)
 				busy := time.Duration(commands.Load()-begin) * server.delay
 				require.Positive(t, busy)
-				require.LessOrEqual(t, busy, watched/5+maxPass)
-				require.Equal(t, errPass.Error(), f.Stats().Error)
+				require.LessOrEqual(t, busy, watched/5+maxReadTime)
+				require.Equal(t, errBudget.Error(), f.Stats().Error)
 				stop()
 				require.ErrorIs(t, <-done, context.Canceled)
 			})
@@ -143,15 +143,15 @@ func TestAnExchangeIsBoundedByRecordsAndOctets(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for name, c := range map[string]struct {
-		pass pass
-		over bool
+		budget readBudget
+		over   bool
 	}{
-		"little":  {pass{end: now.Add(1), records: maxPassRecords - 1, octets: maxPassOctets - 1}, false},
-		"records": {pass{end: now.Add(1), records: maxPassRecords}, true},
-		"octets":  {pass{end: now.Add(1), octets: maxPassOctets}, true},
-		"time":    {pass{end: now}, true},
+		"little":  {readBudget{end: now.Add(1), records: maxReadRecords - 1, octets: maxReadOctets - 1}, false},
+		"records": {readBudget{end: now.Add(1), records: maxReadRecords}, true},
+		"octets":  {readBudget{end: now.Add(1), octets: maxReadOctets}, true},
+		"time":    {readBudget{end: now}, true},
 	} {
-		require.Equal(t, c.over, c.pass.over(now), name)
+		require.Equal(t, c.over, c.budget.exhausted(now), name)
 	}
 }
 

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ func TestARecordIsUsedOnlyIfAuthenticValidAndInItsPlace(t *testing.T) {
 	t.Parallel()
 	key, previous, other := NewKey(), NewKey(), NewKey()
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	good := Record{name: name{Policy, "example.com"}, Time: now.Add(-time.Hour), Lifetime: 2 * time.Hour, Data: []byte("data")}
+	good := Record{recordName: recordName{Policy, "example.com"}, Time: now.Add(-time.Hour), Lifetime: 2 * time.Hour, Data: []byte("data")}
 	with := func(change func(*Record)) []byte {
 		r := good
 		change(&r)
@@ -57,7 +58,7 @@ func TestARecordIsUsedOnlyIfAuthenticValidAndInItsPlace(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, reason := open(c.value, name{Policy, "example.com"}, []Key{key, previous}, now)
+			r, reason := open(c.value, recordName{Policy, "example.com"}, []Key{key, previous}, now)
 			require.Equal(t, c.want, reason)
 			if c.want == "" {
 				require.Equal(t, "data", string(r.Data))
@@ -124,17 +125,17 @@ func TestEveryRecordIsMarkedWithoutALock(t *testing.T) {
 	require.NoError(t, err)
 	f.o.Locals = map[Kind]Local{Policy: unlocked{t: t, fleet: f}, Promise: unlocked{t: t, fleet: f}}
 	f.markAll()
-	require.ElementsMatch(t, []name{{Policy, "example.com"}, {Promise, "example.com"}}, f.take())
+	require.ElementsMatch(t, []recordName{{Policy, "example.com"}, {Promise, "example.com"}}, f.takeDirty())
 }
 
 func FuzzOpen(f *testing.F) {
 	key, now := Key{1}, time.Unix(1_800_000_000, 0)
-	seed := Record{name{Policy, "example.com"}, now, time.Hour, []byte("x")}.seal(key)
+	seed := Record{recordName{Policy, "example.com"}, now, time.Hour, []byte("x")}.seal(key)
 	f.Add(seed[:len(seed)-32])
 	f.Add(binary.BigEndian.AppendUint64([]byte{1, 0, 0}, 1<<63))
 	f.Add([]byte("\x01\xff" + strings.Repeat("a", 300)))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, reason := open(append(body, key.mac(body)...), name{Policy, "example.com"}, []Key{key}, now)
+		r, reason := open(append(body, key.mac(body)...), recordName{Policy, "example.com"}, []Key{key}, now)
 		if reason != "" {
 			require.Zero(t, r)
 			return
@@ -143,4 +144,12 @@ func FuzzOpen(f *testing.F) {
 		require.NotNil(t, again)
 		require.Equal(t, body, again[:len(again)-32])
 	})
+}
+
+// Nodes with other versions of policyd read these records: their form may not change.
+func TestTheFormOfARecordIsStable(t *testing.T) {
+	t.Parallel()
+	r := Record{recordName{Policy, "example.com"}, time.Unix(1767322800, 0), time.Hour, []byte("data")}
+	require.Equal(t, "01"+"03737473"+"0b6578616d706c652e636f6d"+"00000000695734b0"+"0000000000000e10"+"0000000464617461"+
+		"c7acd3354301e25cc90185a82cb903d3e5145f9958f93ea98f66a3e0129283c1", fmt.Sprintf("%x", r.seal(Key{1})))
 }
