@@ -97,7 +97,7 @@ type record struct {
 	// Periods count all lookups, the oldest first.
 	Periods []period `json:"periods"`
 
-	again atomic.Uint32 // lookups that are not in Periods yet
+	repeated atomic.Uint32 // lookups that are not in Periods yet
 }
 
 // period counts the lookups from Start, in seconds since 1970, until the next period.
@@ -120,7 +120,8 @@ func (r *record) count(now int64, lookups, waits uint32) {
 		r.Periods = append(r.Periods, period{Start: at})
 	}
 	last := &r.Periods[len(r.Periods)-1]
-	last.Lookups, last.Waits = last.Lookups+lookups, last.Waits+waits
+	last.Lookups += lookups
+	last.Waits += waits
 	if len(r.Periods) > maxPeriods {
 		r.join(at)
 	}
@@ -128,23 +129,26 @@ func (r *record) count(now int64, lookups, waits uint32) {
 
 // join makes one period of the two that are shortest for their age.
 func (r *record) join(now uint32) {
-	best, least := 0, math.Inf(1)
+	shortest, least := 0, math.Inf(1)
 	for i := range len(r.Periods) - 2 {
 		start := r.Periods[i].Start
-		if share := float64(r.Periods[i+2].Start-start) / float64(now-start); share < least {
-			best, least = i, share
+		length, age := float64(r.Periods[i+2].Start-start), float64(now-start)
+		if length/age < least {
+			shortest, least = i, length/age
 		}
 	}
-	r.Periods[best].Lookups += r.Periods[best+1].Lookups
-	r.Periods[best].Waits += r.Periods[best+1].Waits
-	r.Periods = slices.Delete(r.Periods, best+1, best+2)
+	next := r.Periods[shortest+1]
+	r.Periods[shortest].Lookups += next.Lookups
+	r.Periods[shortest].Waits += next.Waits
+	r.Periods = slices.Delete(r.Periods, shortest+1, shortest+2)
 }
 
 // since counts the lookups of the periods that began since then, and those of them after which mail waits.
 func (r *record) since(then int64) (lookups, waits uint64) {
 	for _, p := range r.Periods {
 		if int64(p.Start) >= then {
-			lookups, waits = lookups+uint64(p.Lookups), waits+uint64(p.Waits)
+			lookups += uint64(p.Lookups)
+			waits += uint64(p.Waits)
 		}
 	}
 	return lookups, waits
@@ -156,11 +160,19 @@ func (r *Report) add(nexthop string, rec *record) {
 		return
 	}
 	r.Nexthops++
-	if n := (map[Outcome]*int{
-		AsBefore: &r.AsBefore, DANE: &r.DANE, Prefix: &r.Prefix, MTASTS: &r.MTASTS, Override: &r.Override,
-		Wait: &r.Wait,
-	})[rec.Last.Outcome]; n != nil {
-		*n++
+	switch rec.Last.Outcome {
+	case AsBefore:
+		r.AsBefore++
+	case DANE:
+		r.DANE++
+	case Prefix:
+		r.Prefix++
+	case MTASTS:
+		r.MTASTS++
+	case Override:
+		r.Override++
+	case Wait:
+		r.Wait++
 	}
 	if rec.Last.ImplicitTLS {
 		r.Port26++
@@ -178,11 +190,16 @@ func (r *Report) add(nexthop string, rec *record) {
 
 // sort puts the worst first and cuts the list off.
 func (r *Report) sort() {
-	over := map[bool]int{false: 1}
 	slices.SortFunc(r.Waiting, func(a, b Waiting) int {
-		return cmp.Or(over[a.Still]-over[b.Still], cmp.Compare(b.Waits, a.Waits), cmp.Compare(a.Nexthop, b.Nexthop))
+		switch {
+		case a.Still && !b.Still:
+			return -1
+		case b.Still && !a.Still:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Waits, a.Waits), cmp.Compare(a.Nexthop, b.Nexthop))
 	})
-	if r.More = len(r.Waiting) > maxWaiting; r.More {
-		r.Waiting = r.Waiting[:maxWaiting]
+	if len(r.Waiting) > maxWaiting {
+		r.More, r.Waiting = true, r.Waiting[:maxWaiting]
 	}
 }

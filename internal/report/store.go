@@ -55,10 +55,10 @@ func New(o Options) *Store {
 	})}
 }
 
-// Record remembers a lookup. It never waits for the disk. Call again for each further lookup that got the same answer,
-// as long as it is known to be right: it takes no lock.
-func (s *Store) Record(l Lookup) (again func()) {
-	now, waits := time.Now().Unix(), uint32(0)
+// Record remembers a lookup. It never waits for the disk. Call repeated for each further lookup that got the same
+// answer, as long as it is known to be right: unless mail waits, it takes no lock.
+func (s *Store) Record(l Lookup) (repeated func()) {
+	now := time.Now().Unix()
 	l.Reason = l.Reason[:min(len(l.Reason), maxReason)]
 	s.table.Lock()
 	defer s.table.Unlock()
@@ -68,15 +68,14 @@ func (s *Store) Record(l Lookup) (again func()) {
 		s.dropped += s.table.Put(l.Nexthop, r)
 	}
 	r.Last, r.Seen = l, now
-	if l.Outcome == Wait {
-		r.LastWait, r.Reason, waits = now, l.Reason, 1
-	}
-	r.count(now, 1, waits)
 	s.table.Mark(l.Nexthop)
 	if l.Outcome == Wait {
+		r.LastWait, r.Reason = now, l.Reason
+		r.count(now, 1, 1)
 		return func() { s.Record(l) }
 	}
-	return func() { r.again.Add(1) }
+	r.count(now, 1, 0)
+	return func() { r.repeated.Add(1) }
 }
 
 // Sum sums up the next hops that were looked up since then. The zero time means all.
@@ -116,13 +115,13 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// settle counts the answers that were given again, and forgets next hops that were not looked up for long.
+// settle counts the answers that were repeated, and forgets next hops that were not looked up for long.
 func (s *Store) settle() {
 	s.table.Lock()
 	defer s.table.Unlock()
 	now := time.Now()
 	for nexthop, r := range s.table.Records {
-		if n := r.again.Swap(0); n > 0 {
+		if n := r.repeated.Swap(0); n > 0 {
 			r.Seen = now.Unix()
 			r.count(r.Seen, n, 0)
 			s.table.Mark(nexthop)
