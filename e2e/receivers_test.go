@@ -364,7 +364,7 @@ func TestReceivers(t *testing.T) {
 		}
 		checker := check.New(check.Options{
 			Servers: servers, Policy: policy.Options{Port26: 26, Transport: "smtps26"}, Special: true,
-			Dialogue: smtptls.Dialogue{Roots: pool, Postfix: judge},
+			Template: smtptls.Dialogue{Roots: pool, Postfix: judge},
 		})
 		for i, r := range all {
 			j := &judgements[i]

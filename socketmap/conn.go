@@ -22,8 +22,8 @@ const (
 	lastRead = 10 * time.Millisecond
 )
 
-// conn is one connection, served by one goroutine. It goes from idle to working with each request, and back to idle with
-// the reply. If only a part of the request arrives, it is partial in between:
+// conn is one connection, served by one goroutine. It goes from idle to working with each request, and back to idle
+// with the reply. If only a part of the request arrives, it is partial in between:
 //
 //	idle      read deadline IdleTimeout; shortened to lastRead by Shutdown; can be evicted
 //	partial   read deadline RequestTimeout; not shortened by Shutdown; can be evicted

@@ -70,7 +70,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 	set.BoolVar(&f.Port25Only, "port25-only", false, "do not test port 26")
 	set.BoolVarP(&f.IPv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "connect to IPv6 addresses only")
-	set.DurationVar(&f.Timeout, "timeout", time.Minute, "longest that a connection may take")
+	set.DurationVar(&f.Template.Timeout, "timeout", time.Minute, "longest that a connection may take")
 	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil,
 		"DNS server to ask in place of those of the settings; may be repeated")
@@ -92,7 +92,7 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	switch {
 	case f.stdin == (len(args) > 0):
 		return errors.New("give either domains or --stdin")
-	case f.Timeout <= 0:
+	case f.Template.Timeout <= 0:
 		return errors.New("--timeout must be positive")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
@@ -107,7 +107,7 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 		}
 	}
 	var err error
-	f.At, err = moment(f.at, time.Now())
+	f.Template.At, err = moment(f.at, time.Now())
 	return errors.Join(append(mistakes, err)...)
 }
 
@@ -166,8 +166,8 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	client := l.SMTPClient(postfix.New(postfix.Options{}))
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
-	o.Roots, o.CAFile, o.Postfix = l.Roots.Pool, l.TLS.CAFile, client
-	o.Servers, o.Policy, o.Helo = servers, l.Lookup().Policy, l.Port26.HeloName
+	o.Template.Roots, o.Template.Postfix, o.Template.Helo = l.Roots.Pool, client, l.Port26.HeloName
+	o.Servers, o.Policy, o.CAFile = servers, l.Lookup().Policy, l.TLS.CAFile
 	o.ProxyFromEnvironment = l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin

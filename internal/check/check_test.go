@@ -429,7 +429,7 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	l.dns.Set("smtps-b.silent.example", dns.TypeA, dnstest.Answer{Records: []string{"A " + hole}})
 	l.dns.Set("smtps-b.silent.example", dns.TypeAAAA, signed())
 	l.receive(hole, smtptest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
-	l.options.Timeout = 2 * time.Second
+	l.options.Template.Timeout = 2 * time.Second
 	c := check.New(l.options)
 
 	r := c.Check(t.Context(), "silent.example")
@@ -585,11 +585,11 @@ func TestOptions(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.sound("example.com", mx)
-		l.options.At = time.Now().AddDate(0, 0, 80)
+		l.options.Template.At = time.Now().AddDate(0, 0, 80)
 		r := l.check("example.com")
 		require.Equal(t, []string{"certificate-expires-soon"}, codes(r, report.Error, report.Warning))
 		require.Contains(t, []int{9, 10}, r.MX[0].Connections[0].Certificate.DaysLeft)
-		l.options.At = time.Now().AddDate(0, 0, 91)
+		l.options.Template.At = time.Now().AddDate(0, 0, 91)
 		r = l.check("example.com")
 		require.Equal(t, []string{"port25-certificate-expired", "port26-certificate-expired"}, codes(r, report.Error))
 		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)

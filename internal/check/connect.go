@@ -20,7 +20,7 @@ const connectBudget = 10
 
 // test is the test of a port at one address: a dialogue, or the reason why there is none.
 type test struct {
-	smtptls.Dialogue
+	dialogue   smtptls.Dialogue
 	host       *host
 	port       *port
 	skipped    string // why there is no connection, "" if there is one
@@ -29,7 +29,7 @@ type test struct {
 
 // connect tests every port at every address of every host, and adds the results to the report.
 func (d *domain) connect(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.options.Template.Timeout)
 	defer cancel()
 	var tests []*test
 	var group errgroup.Group
@@ -40,10 +40,11 @@ func (d *domain) connect(ctx context.Context) {
 				if !p.tested {
 					continue
 				}
-				t := d.test(h, a, p)
-				if tests = append(tests, t); t.skipped == "" {
+				t := d.newTest(h, a, p)
+				tests = append(tests, t)
+				if t.skipped == "" {
 					group.Go(func() error {
-						t.transcript = d.endpoints.talk(ctx, t.Dialogue)
+						t.transcript = d.endpoints.runDialogue(ctx, t.dialogue)
 						return nil
 					})
 				}
@@ -52,34 +53,37 @@ func (d *domain) connect(ctx context.Context) {
 	}
 	_ = group.Wait() // no error: what failed is in the transcripts
 	for _, t := range tests {
-		t.host.Connections = append(t.host.Connections, d.show(t))
+		t.host.report.Connections = append(t.host.report.Connections, d.show(t))
 		if t.skipped == "" {
-			t.port.heard = append(t.port.heard, t.transcript)
-			d.Commands = append(d.Commands, d.command(t))
+			t.port.transcripts = append(t.port.transcripts, t.transcript)
+			d.report.Commands = append(d.report.Commands, d.command(t))
 		}
 	}
 }
 
-// test returns a test that has not been made yet.
-func (d *domain) test(h *host, a netip.Addr, p *port) *test {
-	t := &test{host: h, port: p, Dialogue: d.o.Dialogue}
-	t.Host, t.Addr, t.Implicit = h.Host.Host, netip.AddrPortFrom(a, p.number), p.implicit
+// newTest returns a test that has not been made yet.
+func (d *domain) newTest(h *host, a netip.Addr, p *port) *test {
+	t := &test{host: h, port: p, dialogue: d.options.Template}
+	t.dialogue.Host, t.dialogue.Addr, t.dialogue.Implicit = h.report.Host, netip.AddrPortFrom(a, p.number), p.implicit
 	switch {
-	case d.o.IPv4 && !a.Is4(), d.o.IPv6 && a.Is4():
+	case d.options.IPv4 && !a.Is4(), d.options.IPv6 && a.Is4():
 		t.skipped = "another address family was asked for"
-	case d.o.Careful && !d.o.Special && address.Special(a):
+	case d.options.Careful && !d.options.Special && address.Special(a):
 		t.skipped = "a special-purpose address"
 	}
 	return t
 }
 
-const maxPlaces, maxKnown = 256, 16 // bound the remembered dialogues: so many of so many places
+const (
+	maxPlaces = 256
+	maxKnown  = 16 // dialogues that are remembered per place
+)
 
 // endpoints hold dialogues: one connection to an address at a time, and one dialogue for all domains that share a host.
 type endpoints struct {
-	seed    maphash.Seed
-	places  [maxPlaces]place // by the hash of the address
-	reached sync.Map         // the ways on which a connection was taken
+	seed     maphash.Seed
+	places   [maxPlaces]place // by the hash of the address
+	accepted sync.Map         // each portFamily of which an address accepted a connection
 }
 
 // place has the dialogues with the addresses of one hash.
@@ -88,14 +92,14 @@ type place struct {
 	known map[smtptls.Dialogue]smtptls.Transcript
 }
 
-// way is a port and an address family, which a firewall or a missing route may block as a whole. An answer over IPv4
-// shows nothing about IPv6.
-type way struct {
+// portFamily is a port and an address family, which a firewall or a missing route may block as a whole. An answer over
+// IPv4 shows nothing about IPv6.
+type portFamily struct {
 	port uint16
 	ipv4 bool
 }
 
-func wayTo(a netip.AddrPort) way { return way{a.Port(), a.Addr().Unmap().Is4()} }
+func portFamilyOf(a netip.AddrPort) portFamily { return portFamily{a.Port(), a.Addr().Unmap().Is4()} }
 
 func newEndpoints() *endpoints {
 	e := &endpoints{seed: maphash.MakeSeed()}
@@ -105,16 +109,17 @@ func newEndpoints() *endpoints {
 	return e
 }
 
-// proven reports whether any address accepted a connection on this way, so that it is not filtered on our side.
-func (e *endpoints) proven(w way) bool {
-	_, reached := e.reached.Load(w)
-	return reached
+// reachable reports whether any address accepted a connection, so that the port and family are not filtered on our
+// side.
+func (e *endpoints) reachable(p portFamily) bool {
+	_, accepted := e.accepted.Load(p)
+	return accepted
 }
 
-// talk returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected to the
-// address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed on our
-// side is not remembered: that of another caller may succeed.
-func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
+// runDialogue returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected
+// to the address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed
+// on our side is not remembered: that of another caller may succeed.
+func (e *endpoints) runDialogue(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	p := &e.places[maphash.Comparable(e.seed, what.Addr.Addr())%maxPlaces]
 	if p.turn.Acquire(ctx, 1) != nil {
 		return smtptls.RunDialogue(ctx, what)
@@ -125,7 +130,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	}
 	t := smtptls.RunDialogue(ctx, what)
 	if t.Connected {
-		e.reached.Store(wayTo(what.Addr), true)
+		e.accepted.Store(portFamilyOf(what.Addr), true)
 	}
 	if !t.LocalFailure() {
 		if len(p.known) >= maxKnown {

@@ -24,22 +24,22 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	what := smtptls.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	late := e.talk(over, what)
+	late := e.runDialogue(over, what)
 	require.True(t, late.LocalFailure())
 	require.Zero(t, r.Connections())
-	first := e.talk(t.Context(), what)
+	first := e.runDialogue(t.Context(), what)
 	require.True(t, first.OK(), first.Why)
-	require.Equal(t, first, e.talk(t.Context(), what), "and the next one gets the same")
+	require.Equal(t, first, e.runDialogue(t.Context(), what), "and the next one gets the same")
 	require.Equal(t, 1, r.Connections())
-	require.True(t, e.proven(wayTo(r.Addr())))
-	require.False(t, e.proven(wayTo(netip.AddrPortFrom(netip.IPv6Loopback(), r.Addr().Port()))), "IPv4 proves nothing about IPv6")
+	require.True(t, e.reachable(portFamilyOf(r.Addr())))
+	require.False(t, e.reachable(portFamilyOf(netip.AddrPortFrom(netip.IPv6Loopback(), r.Addr().Port()))), "IPv4 proves nothing about IPv6")
 
 	// Another dialogue is connected for long.
 	for i := range e.places {
 		require.True(t, e.places[i].turn.TryAcquire(1), "no turn is left taken")
 	}
 	what.Host = "starttls-b.example.com"
-	waiting := e.talk(over, what)
+	waiting := e.runDialogue(over, what)
 	require.True(t, waiting.LocalFailure(), "there was no turn")
 	require.Equal(t, 1, r.Connections())
 }
@@ -53,7 +53,7 @@ func TestConcurrentCallersShareOneDialogue(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
-			e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots})
+			e.runDialogue(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots})
 		})
 	}
 	callers.Wait()
@@ -64,9 +64,9 @@ func TestRefusalIsNoWitness(t *testing.T) {
 	t.Parallel()
 	refusing := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
 	e := newEndpoints()
-	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: refusing})
+	transcript := e.runDialogue(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: refusing})
 	require.Equal(t, smtptls.Refused, transcript.Cause)
-	require.False(t, e.proven(wayTo(refusing)), "our own firewall may refuse as well")
+	require.False(t, e.reachable(portFamilyOf(refusing)), "our own firewall may refuse as well")
 }
 
 // A network without IPv6 is ours: that an IPv6 address does not answer there is no fault of the host, whatever
@@ -91,17 +91,17 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &domain{Checker: &Checker{o: Options{SMTPPort: 25}, endpoints: newEndpoints()}}
+			d := &domain{Checker: &Checker{options: Options{SMTPPort: 25}, endpoints: newEndpoints()}}
 			for _, a := range c.known {
-				d.endpoints.reached.Store(wayTo(netip.AddrPortFrom(a, 25)), true)
+				d.endpoints.accepted.Store(portFamilyOf(netip.AddrPortFrom(a, 25)), true)
 			}
-			h := &host{Host: report.Host{Host: "starttls-a.example.com"}}
+			h := &host{report: report.Host{Host: "starttls-a.example.com"}}
 			for i := range c.heard {
 				h.addrs = append(h.addrs, c.heard[i].Addr.Addr())
 			}
-			d.judgePort(h, &port{number: 25, codes: "port25-", heard: c.heard})
-			require.Len(t, d.Findings, 1)
-			require.Equal(t, c.code, d.Findings[0].Code)
+			d.judgePort(h, &port{number: 25, codes: "port25-", transcripts: c.heard})
+			require.Len(t, d.report.Findings, 1)
+			require.Equal(t, c.code, d.report.Findings[0].Code)
 		})
 	}
 }
@@ -109,8 +109,8 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 func TestMoreTimeIsMoreTimeForTheDialogue(t *testing.T) {
 	t.Parallel()
 	dialogue := func(timeout time.Duration) time.Duration {
-		d := &domain{Checker: &Checker{o: Options{Dialogue: smtptls.Dialogue{Timeout: timeout}}}}
-		return d.test(&host{}, netip.Addr{}, &port{number: 25}).Timeout
+		d := &domain{Checker: &Checker{options: Options{Template: smtptls.Dialogue{Timeout: timeout}}}}
+		return d.newTest(&host{}, netip.Addr{}, &port{number: 25}).dialogue.Timeout
 	}
 	require.Equal(t, 4*time.Second, dialogue(4*time.Second))
 	require.Equal(t, 3*time.Minute, dialogue(3*time.Minute))

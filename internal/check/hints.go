@@ -13,29 +13,32 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// hints say what to publish, as lines for a zone file: a record for reports, and those that give a prefix to hosts
-// below the domain that keep the promise already, except for the name in the certificate. TLSA records go with a host,
-// because it would lose DANE without them.
+// hints adds findings that suggest what to publish, as lines for a zone file: a record for TLSRPT, and records that
+// give a prefix to hosts below the domain that already keep the promise, except for the name in the certificate. The
+// TLSA records of a host are included, because it would lose DANE without them.
 func (d *domain) hints() {
-	if d.Set != "none" && d.TLSRPT.State == "absent" {
+	if d.report.Set != "none" && d.report.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", report.Finding{Zone: []string{
-			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
+			"_smtp._tls." + d.report.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.report.Domain + `"`,
 		}}, "")
 	}
 	var zone []string
 	for _, h := range d.hosts {
-		name := prefix.STARTTLS.Prefix() + h.Host.Host
-		mismatch := h.TLSA.Matches != nil && !*h.TLSA.Matches
-		if h.Prefix != prefix.None.String() || prefix.Of(name) != prefix.STARTTLS ||
-			!strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.ports[0].keeps() || mismatch {
+		name := prefix.STARTTLS.Prefix() + h.report.Host
+		mismatch := h.report.TLSA.Matches != nil && !*h.report.TLSA.Matches
+		if h.report.Prefix != prefix.None.String() || prefix.Of(name) != prefix.STARTTLS ||
+			!strings.HasSuffix(h.report.Host, "."+d.report.Domain) || !h.ports[0].keeps() || mismatch {
 			continue
 		}
-		zone = append(zone, fmt.Sprintf("%s. IN MX %d %s.", d.Domain, h.Preference, name))
+		zone = append(zone, fmt.Sprintf("%s. IN MX %d %s.", d.report.Domain, h.report.Preference, name))
 		for _, a := range h.addrs {
-			kind := map[bool]string{true: "A", false: "AAAA"}[a.Is4()]
-			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, kind, a))
+			recordType := "AAAA"
+			if a.Is4() {
+				recordType = "A"
+			}
+			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, recordType, a))
 		}
-		for _, t := range h.TLSA.Records {
+		for _, t := range h.report.TLSA.Records {
 			zone = append(zone, dane.TLSAQuestion(name, policy.SMTPPort).Name+". IN TLSA "+t)
 		}
 	}
@@ -44,30 +47,35 @@ func (d *domain) hints() {
 	}
 }
 
-// keeps reports whether a port did all that a prefix promises of it, wherever it was tested.
+// keeps reports whether a port did all that a prefix promises, at every address where it was tested.
 func (p *port) keeps() bool {
-	return slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return t.OK() }) &&
-		!slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.OK() && !t.LocalFailure() })
+	return slices.ContainsFunc(p.transcripts, func(t smtptls.Transcript) bool { return t.OK() }) &&
+		!slices.ContainsFunc(p.transcripts, func(t smtptls.Transcript) bool { return !t.OK() && !t.LocalFailure() })
 }
 
-// hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.
+// hintTLSA suggests TLSA records for the port of implicit TLS, for a host that has some for port 25 only.
 func (d *domain) hintTLSA(h *host, p *port) {
 	var zone []string
-	for _, t := range p.heard {
+	for _, t := range p.transcripts {
 		if t.Session != nil {
-			zone = append(zone, dane.TLSAQuestion(h.Host.Host, p.number).Name+". IN TLSA "+record(t.Session.Chain[0]))
+			zone = append(zone, dane.TLSAQuestion(h.report.Host, p.number).Name+". IN TLSA "+record(t.Session.Chain[0]))
 		}
 	}
 	if len(zone) > 0 {
-		d.find("publish-tlsa-26", report.Finding{Host: h.Host.Host, Port: p.number, Zone: slices.Compact(zone)}, "")
+		d.find("publish-tlsa-26", report.Finding{Host: h.report.Host, Port: p.number, Zone: slices.Compact(zone)}, "")
 	}
 }
 
 // command returns the posttls-finger(1) command that repeats a test manually.
 func (d *domain) command(t *test) string {
-	roots := cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
-	wrapper := map[bool]string{true: " -w"}[t.Implicit]
-	family := map[bool]string{true: "ipv6:"}[t.Addr.Addr().Is6()]
-	return fmt.Sprintf(`posttls-finger -c%s -l secure -F %s -s %s "[%s%s]:%d" %s`, wrapper, roots, t.Host, family,
-		t.Addr.Addr(), t.Addr.Port(), t.Host)
+	roots := cmp.Or(d.options.CAFile, "/etc/ssl/certs/ca-certificates.crt")
+	host, addr, wrapper, family := t.dialogue.Host, t.dialogue.Addr, "", ""
+	if t.dialogue.Implicit {
+		wrapper = " -w"
+	}
+	if addr.Addr().Is6() {
+		family = "ipv6:"
+	}
+	return fmt.Sprintf(`posttls-finger -c%s -l secure -F %s -s %s "[%s%s]:%d" %s`, wrapper, roots, host, family,
+		addr.Addr(), addr.Port(), host)
 }

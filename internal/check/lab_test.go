@@ -44,7 +44,7 @@ func newLab(t *testing.T) *lab {
 	l.options = check.Options{
 		Servers: stub,
 		Policy:  policy.Options{DANE: true, Port26: l.smtps, Transport: "smtps26"},
-		Special: true, SMTPPort: l.smtp, Dialogue: smtptls.Dialogue{Roots: l.ca.Roots},
+		Special: true, SMTPPort: l.smtp, Template: smtptls.Dialogue{Roots: l.ca.Roots},
 	}
 	return l
 }

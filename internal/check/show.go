@@ -14,9 +14,10 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// show shows a test.
+// show returns a test as the report shows it.
 func (d *domain) show(made *test) report.Connection {
-	c := report.Connection{Address: made.Addr.Addr().String(), Port: made.Addr.Port(), Implicit: made.Implicit,
+	addr := made.dialogue.Addr
+	c := report.Connection{Address: addr.Addr().String(), Port: addr.Port(), Implicit: made.dialogue.Implicit,
 		Result: report.ResultOK}
 	t := &made.transcript
 	switch {
@@ -43,17 +44,17 @@ func (d *domain) show(made *test) report.Connection {
 			c.STARTTLS = t.STARTTLS.String()
 		}
 	}
-	if d.o.Verbose {
+	if d.options.Verbose {
 		c.Dialogue = t.Lines
 	}
 	if t.Session != nil {
 		c.Protocol, c.Cipher = tls.VersionName(t.Session.Version), tls.CipherSuiteName(t.Session.Cipher)
-		c.Certificate = certificate(t.Session, d.At)
+		c.Certificate = certificate(t.Session, d.report.At)
 	}
 	return c
 }
 
-// certificate shows the certificate of a session, as of a moment.
+// certificate returns the certificate of a session as the report shows it. at is when it must be valid.
 func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	leaf := s.Chain[0]
 	key, _ := keyOf(leaf)
@@ -76,13 +77,13 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	return c
 }
 
-// daysLeft counts whole days, downwards.
+// daysLeft returns the number of days until end, rounded down.
 func daysLeft(end, at time.Time) int {
 	const day = 24 // hours
 	return int(math.Floor(end.Sub(at).Hours() / day))
 }
 
-// keyOf names the key of a certificate, and reports whether it is shorter than what is asked of it today.
+// keyOf returns the type and size of the key of a certificate, and reports whether it is too short today.
 func keyOf(c *x509.Certificate) (name string, weak bool) {
 	const rsaBits, ecdsaBits = 2048, 256
 	switch key := c.PublicKey.(type) {

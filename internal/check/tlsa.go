@@ -44,17 +44,47 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 	return false
 }
 
-// association is what a record with this selector and matching type has for a certificate; nil where they are unknown.
-func association(c *x509.Certificate, selector, matching uint8) []byte {
-	data := map[uint8][]byte{0: c.Raw, 1: c.RawSubjectPublicKeyInfo}[selector]
-	if data == nil {
-		return nil
+// issued reports whether a record contains the whole certificate or key of the issuer of c. The server then need not
+// send the certificate of the issuer, because OpenSSL takes it from the record.
+func issued(r dns.TLSA, c *x509.Certificate) bool {
+	if r.MatchingType != 0 {
+		return false
 	}
-	short, long := sha256.Sum256(data), sha512.Sum512(data)
-	return map[uint8][]byte{0: data, 1: short[:], 2: long[:]}[matching]
+	issuer, err := &x509.Certificate{}, error(nil)
+	if r.Selector == 0 {
+		issuer, err = x509.ParseCertificate(r.Data)
+	} else {
+		issuer.PublicKey, err = x509.ParsePKIXPublicKey(r.Data)
+	}
+	return err == nil && issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-// record is the TLSA record that is recommended for a certificate: "3 1 1" (RFC 7671 section 5.1).
+// association returns what a record with this selector and matching type has for a certificate (RFC 6698 section 2.1);
+// nil if one of them is unknown.
+func association(c *x509.Certificate, selector, matching uint8) []byte {
+	var data []byte
+	switch selector {
+	case 0:
+		data = c.Raw
+	case 1:
+		data = c.RawSubjectPublicKeyInfo
+	default:
+		return nil
+	}
+	switch matching {
+	case 0:
+		return data
+	case 1:
+		sum := sha256.Sum256(data)
+		return sum[:]
+	case 2:
+		sum := sha512.Sum512(data)
+		return sum[:]
+	}
+	return nil
+}
+
+// record returns the TLSA record that is recommended for a certificate: "3 1 1" (RFC 7671 section 5.1).
 func record(c *x509.Certificate) string {
 	return fmt.Sprintf("%d 1 1 %x", usageDANEEE, association(c, 1, 1))
 }

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// Progress shows on a terminal, or in lines now and then, how many domains of a list are done.
+// Progress shows how many domains of a list are done: every second in the same line of a terminal, or every ten seconds
+// in a new line.
 type Progress struct {
 	Out         io.Writer    // nil shows nothing
-	Terminal    bool         // a line may be written over
-	Total, Done atomic.Int64 // the domains that are known so far, and those of them that are done
-	Complete    atomic.Bool  // all are known
+	Terminal    bool         // Out is a terminal
+	Total, Done atomic.Int64 // the domains that have been read so far, and those of them that are done
+	Complete    atomic.Bool  // the whole list has been read
 
 	began time.Time
 }
 
-// Start begins to show, and returns what ends it with a last line.
+// Start begins to show the progress. The function that it returns shows it once more and ends it.
 func (p *Progress) Start() (stop func()) {
 	p.began = time.Now()
 	if p.Out == nil {
@@ -47,13 +48,13 @@ func (p *Progress) Start() (stop func()) {
 func (p *Progress) show(end string) {
 	width := 0
 	if p.Terminal {
-		width = 60 // what is written over may be longer by a few characters
+		width = 60 // the line that is overwritten may be longer by a few characters
 	}
-	// a terminal that is gone needs no progress
+	// An error does not matter: if the terminal is gone, it needs no progress.
 	_, _ = fmt.Fprintf(p.Out, "%-*s%s", width, p.line(time.Since(p.began)), end)
 }
 
-// line is the progress after a time: how many of how many, the rate, and the time left.
+// line returns the progress as text: how many of how many, the rate, and the time left.
 func (p *Progress) line(took time.Duration) string {
 	done, total := p.Done.Load(), p.Total.Load()
 	rate := float64(done) / max(took.Seconds(), 0.001)

@@ -33,15 +33,15 @@ type Options struct {
 	Jobs      int             // domains that are checked concurrently
 	Unordered bool            // writes each report when it is ready and not in the order of the list
 	Done      map[string]bool // domains to leave out
-	Out       io.Writer       // gets a JSON object for each domain and line
-	Progress  *Progress       // shows how far the scan is; nil shows nothing
+	Out       io.Writer       // gets one line per domain: its report as a JSON object
+	Progress  *Progress       // nil shows nothing
 }
 
 // check checks one domain.
 type check func(ctx context.Context, domain string) report.Report
 
-// Scan checks the domains of a list as Lines reads it. The error is that of reading, of writing or of ctx. Each report
-// that was finished by then has been written as a whole.
+// Scan checks the domains of a list as Lines reads it. The error is that of reading, of writing or of ctx. Reports that
+// were written before an error are complete.
 func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, error) {
 	if o.Progress == nil {
 		o.Progress = &Progress{}
@@ -69,14 +69,16 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 	return s.summary, err
 }
 
-// Lines calls f with the domain in each line of a list. Comments are left out, and the local parts of addresses.
+// Lines calls f with the domain in each line of a list. A line can also have an address, whose local part is left out.
+// Comments begin with #. The error is that of reading, or names a line that is too long.
 func Lines(list io.Reader, f func(domain string)) error {
 	scanner, n, comment := bufio.NewScanner(list), 1, regexp.MustCompile(`^(([^"]|"(\\.|[^"\\])*")*?)(^|\s)#.*`)
 	scanner.Buffer(nil, longestLine)
 	for ; scanner.Scan(); n++ {
-		line := comment.ReplaceAllString(scanner.Text(), "$1") // a local part can contain #, and blanks between quotes
-		if line = strings.TrimSpace(line); line != "" {
-			f(line[strings.LastIndexByte(line, '@')+1:])
+		// A local part can contain #, and blanks between quotes.
+		address := strings.TrimSpace(comment.ReplaceAllString(scanner.Text(), "$1"))
+		if address != "" {
+			f(address[strings.LastIndexByte(address, '@')+1:])
 		}
 	}
 	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
@@ -89,7 +91,7 @@ func Lines(list io.Reader, f func(domain string)) error {
 type scan struct {
 	check   check
 	o       Options
-	mu      sync.Mutex // held by the one that writes
+	mu      sync.Mutex // held while a report is written
 	out     *json.Encoder
 	summary Summary
 }
@@ -98,28 +100,30 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(outOfOrder)
 	busy := semaphore.NewWeighted(int64(max(s.o.Jobs, 1)))
-	written := make(chan struct{}) // closed when the reports about all domains before are written, or cannot be
-	close(written)
+	previous := make(chan struct{}) // closed when the reports about all earlier domains are written, or cannot be
+	close(previous)
 	for {
-		line, more := "", false
+		var line string
+		more := false
 		select {
 		case line, more = <-lines:
 		case <-ctx.Done():
 		}
-		switch {
-		case !more:
+		if !more {
 			return all.Wait()
-		case s.o.Done[strings.ToValidUTF8(line, "?")]:
+		}
+		if s.o.Done[strings.ToValidUTF8(line, "?")] {
 			s.summary.Skipped++
 			s.o.Progress.Done.Add(1)
 			continue
-		case busy.Acquire(ctx, 1) != nil:
-			continue
 		}
-		before, mine := written, make(chan struct{})
-		written = mine
+		if err := busy.Acquire(ctx, 1); err != nil {
+			continue // ctx has ended
+		}
+		before, written := previous, make(chan struct{})
+		previous = written
 		all.Go(func() error {
-			defer close(mine)
+			defer close(written)
 			r := s.check(ctx, line)
 			busy.Release(1)
 			if !s.o.Unordered {
@@ -146,8 +150,8 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-// ReadDone reads the domains that an earlier scan has written. A line that is torn, because the scan was cut short,
-// does not count.
+// ReadDone returns the domains in the output of an earlier scan. A line that is not complete, because the scan was
+// interrupted, does not count.
 func ReadDone(earlier io.Reader) (map[string]bool, error) {
 	done := map[string]bool{}
 	scanner := bufio.NewScanner(earlier)

@@ -13,13 +13,13 @@ import (
 // Summary counts what a scan has found.
 type Summary struct {
 	Domains, Skipped int
-	Counts           map[string]int // domains of each kind, by the words that Write shows for it
+	Counts           map[string]int // the number of domains by kind.words
 	Exit             int            // the worst exit status; a domain that accepts no mail breaks no promise
 }
 
 // kind is one of the kinds of domains that are counted.
 type kind struct {
-	words string
+	words string // shown by Write
 	is    func(r *report.Report) bool
 }
 
@@ -66,7 +66,7 @@ func (s *Summary) count(r *report.Report) {
 	}
 }
 
-// Write shows the summary.
+// Write writes the summary as a table.
 func (s *Summary) Write(w io.Writer) error {
 	const padding = 2
 	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', tabwriter.AlignRight)
@@ -74,5 +74,5 @@ func (s *Summary) Write(w io.Writer) error {
 	for _, k := range kinds() {
 		_, _ = fmt.Fprintf(t, "%d\t %s\n", s.Counts[k.words], k.words)
 	}
-	return t.Flush() // t keeps all lines until then
+	return t.Flush() // writes all lines, and returns their error
 }

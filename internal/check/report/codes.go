@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/prefix"
@@ -106,14 +105,17 @@ func Codes() []Code {
 		{"publish-tlsa-26", Hint, false, "Publish TLSA records for the port of implicit TLS as well."},
 		{"publish-tlsrpt", Hint, false, "Ask senders to report TLS failures to you."},
 	}
-	for i := 0; i < len(codes); i++ {
-		if c := codes[i]; strings.HasPrefix(c.Code, "-") { // one for each port
-			codes[i].Code, codes[i].Meaning = "port25"+c.Code, fmt.Sprintf(c.Meaning, "Port 25")
-			c.Code, c.Meaning = "port26"+c.Code, fmt.Sprintf(c.Meaning, "The port of implicit TLS")
-			codes = slices.Insert(codes, i+1, c)
+	var all []Code
+	for _, c := range codes {
+		if !strings.HasPrefix(c.Code, "-") {
+			all = append(all, c)
+			continue
 		}
+		all = append(all, // one for each port
+			Code{"port25" + c.Code, c.Severity, c.Untested, fmt.Sprintf(c.Meaning, "Port 25")},
+			Code{"port26" + c.Code, c.Severity, c.Untested, fmt.Sprintf(c.Meaning, "The port of implicit TLS")})
 	}
-	return codes
+	return all
 }
 
 // CodeOf returns the documentation of a code. A code without one is a bug that a test finds.

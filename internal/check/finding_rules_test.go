@@ -39,15 +39,15 @@ func TestMTASTSAndTheHosts(t *testing.T) {
 			t.Parallel()
 			d := &domain{Checker: &Checker{}, facts: &policy.Facts{STS: c.sts}}
 			for _, name := range []string{"starttls-a.example.com", "starttls-b.example.com"} {
-				d.hosts = append(d.hosts, &host{Host: report.Host{Host: name}})
+				d.hosts = append(d.hosts, &host{report: report.Host{Host: name}})
 			}
 			d.judgeMTASTS()
 			codes := []string{}
-			for _, f := range d.Findings {
+			for _, f := range d.report.Findings {
 				codes = append(codes, f.Code)
 			}
 			require.Equal(t, c.codes, codes)
-			require.Equal(t, c.first, d.hosts[0].MTASTS)
+			require.Equal(t, c.first, d.hosts[0].report.MTASTS)
 		})
 	}
 }
@@ -59,10 +59,10 @@ func TestFindingsOfOneKindAreOne(t *testing.T) {
 		d.find("port25-refused", report.Finding{Host: "starttls-a.example.com", Addresses: []string{a}, Port: 25}, "connection refused")
 	}
 	d.find("port25-refused", report.Finding{Host: "mx.example.com", Addresses: []string{"192.0.2.3"}, Port: 25}, "connection refused")
-	require.Len(t, d.Findings, 2)
-	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, d.Findings[0].Addresses)
-	require.Equal(t, report.Error, d.Findings[0].Severity)
-	require.Equal(t, report.Info, d.Findings[1].Severity, "a host without a prefix has promised nothing")
+	require.Len(t, d.report.Findings, 2)
+	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, d.report.Findings[0].Addresses)
+	require.Equal(t, report.Error, d.report.Findings[0].Severity)
+	require.Equal(t, report.Info, d.report.Findings[1].Severity, "a host without a prefix has promised nothing")
 }
 
 func TestDialoguesAreForgotten(t *testing.T) {
@@ -70,7 +70,7 @@ func TestDialoguesAreForgotten(t *testing.T) {
 	e := newEndpoints()
 	refusing := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
 	for i := range 3 * maxKnown {
-		e.talk(t.Context(), smtptls.Dialogue{Host: fmt.Sprintf("starttls-%d.example.com", i), Addr: refusing})
+		e.runDialogue(t.Context(), smtptls.Dialogue{Host: fmt.Sprintf("starttls-%d.example.com", i), Addr: refusing})
 	}
 	known := 0
 	for i := range e.places {
@@ -111,8 +111,8 @@ func TestErrorsOfAHostWithoutAPrefix(t *testing.T) {
 		"unusable TLSA records require TLS": {policy.TLSPolicy{Level: policy.LevelDANE}, dane.Unusable, code, report.Error},
 	} {
 		d := &domain{decision: policy.Decision{TLS: c.tls},
-			hosts: []*host{{Host: report.Host{Host: mx, TLSA: showTLSA(dane.Result{State: c.dane})}}}}
+			hosts: []*host{{report: report.Host{Host: mx, TLSA: showTLSA(dane.Result{State: c.dane})}}}}
 		d.find(c.code, report.Finding{Host: mx}, "")
-		require.Equal(t, c.want, d.Findings[0].Severity, name)
+		require.Equal(t, c.want, d.report.Findings[0].Severity, name)
 	}
 }

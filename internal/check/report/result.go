@@ -37,7 +37,7 @@ type Report struct {
 	Nexthop  string    `json:"nexthop"`  // the domain once more, under the name that policyd query uses
 }
 
-// Exit is the exit status that fits: 0 consistent, 1 errors, 3 it could not be tested.
+// Exit returns the exit status for one domain: 0 consistent, 1 errors, 3 it could not be tested.
 func (r Report) Exit() int {
 	switch {
 	case slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Error }):
@@ -53,7 +53,7 @@ const (
 	VerdictKept     = "kept"
 	VerdictBroken   = "broken"
 	VerdictNone     = "none"     // no MX host carries a prefix
-	VerdictPromised = "promised" // there was no connection, as was asked for
+	VerdictPromised = "promised" // the promise was not tested, because of NoConnect
 	VerdictUntested = "untested"
 	VerdictNoMail   = "no-mail" // not a domain, a domain that does not exist, or one with a null MX
 )
@@ -65,12 +65,12 @@ type Resolver struct {
 	Reason  string   `json:"reason,omitempty"`
 }
 
-// RRset is the MX RRset beside its hosts.
+// RRset is what is known about the MX RRset, except its hosts.
 type RRset struct {
 	State      string   `json:"state"`                // found, implicit (RFC 5321), null (RFC 7505), nxdomain or failed
-	TTL        int      `json:"ttl"`                  // how many seconds the resolver keeps it yet
+	TTL        int      `json:"ttl"`                  // remaining TTL in seconds
 	Alias      string   `json:"alias,omitempty"`      // the name at the end of the CNAME chain
-	Duplicates []string `json:"duplicates,omitempty"` // hosts that are there more than once
+	Duplicates []string `json:"duplicates,omitempty"` // hosts that are listed more than once
 	// SignatureExpires is when the first of its signatures expires; omitted if that could not be determined.
 	SignatureExpires *time.Time `json:"signature_expires,omitempty"`
 	Error            string     `json:"error,omitempty"` // why the lookup failed
@@ -89,7 +89,7 @@ type Host struct {
 	Addresses    []string `json:"addresses"`
 	TLSA         TLSA     `json:"tlsa"`              // for port 25
 	TLSA26       *TLSA    `json:"tlsa26,omitempty"`  // for the port of implicit TLS of an smtps- host
-	MTASTS       *bool    `json:"mta_sts,omitempty"` // the MTA-STS policy allows the host; not there without a policy
+	MTASTS       *bool    `json:"mta_sts,omitempty"` // whether the MTA-STS policy allows the host; omitted without a policy
 	// Connections are the tests, by address and port.
 	Connections []Connection `json:"connections"`
 }
@@ -98,8 +98,8 @@ type Host struct {
 type TLSA struct {
 	State   string   `json:"state"`             // usable, unusable, absent, unreachable, failed or unknown
 	Records []string `json:"records,omitempty"` // as in a zone file
-	// Matches reports whether a record matches every certificate that the host showed; not there where none was seen,
-	// or no record is usable.
+	// Matches reports whether a record matches every certificate that the host showed; omitted if none was seen, or no
+	// record is usable.
 	Matches *bool  `json:"matches,omitempty"`
 	Why     string `json:"why,omitempty"`
 }
@@ -115,7 +115,7 @@ type Connection struct {
 	Cause string `json:"cause,omitempty"`
 	Why   string `json:"why,omitempty"`
 
-	Postfix     *smtptls.Opinion `json:"postfix,omitempty"` // not there where Postfix was not asked
+	Postfix     *smtptls.Opinion `json:"postfix,omitempty"` // omitted if Postfix was not asked
 	Banner      string           `json:"banner,omitempty"`
 	STARTTLS    string           `json:"starttls,omitempty"` // offered or missing, or the reply to it if not 220
 	Protocol    string           `json:"protocol,omitempty"`
@@ -137,12 +137,12 @@ type Certificate struct {
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
 	Names     []string  `json:"names"`   // its DNS names
-	Matched   string    `json:"matched"` // the one that is for the host, "" if none is
+	Matched   string    `json:"matched"` // the one that matches the host, "" if none does
 	Trusted   bool      `json:"trusted"` // a chain leads to a trusted root
-	Chain     []string  `json:"chain"`   // names what is on it, or what the host sent
+	Chain     []string  `json:"chain"`   // the certificates on that chain, or those that the host sent
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"` // when the first certificate on the chain expires
-	DaysLeft  int       `json:"days_left"` // from the moment that the report is about; negative where it has passed
+	DaysLeft  int       `json:"days_left"` // from Report.At to NotAfter; negative if it has expired
 	Key       string    `json:"key"`
 	Signature string    `json:"signature"`
 }
@@ -170,11 +170,11 @@ type Finding struct {
 	Addresses []string `json:"addresses,omitempty"`
 	Port      uint16   `json:"port,omitempty"`
 	Text      string   `json:"text"`
-	Untested  bool     `json:"untested,omitempty"` // could not be tested: that says nothing about the domain
+	Untested  bool     `json:"untested,omitempty"` // it could not be tested, which says nothing about the domain
 	Zone      []string `json:"zone,omitempty"`     // lines for a zone file, of hints
 }
 
-// Severity says what a finding means for mail.
+// Severity is what a finding means for mail.
 type Severity string
 
 // The severities.

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ import (
 
 const soonDays = 14 // automatic renewal happens earlier
 
-// judgement is a finding where it holds.
+// judgement is a finding with a condition.
 type judgement struct {
 	code   string
 	holds  bool
@@ -51,13 +50,13 @@ func (d *domain) judge() {
 		d.judgeDANE(h)
 	}
 	d.judgeAll(report.Finding{}, []judgement{
-		{"tested-partly", d.o.NoConnect || d.o.Port25Only, ""},
-		{"set-mixed", d.Set == "mixed", ""},
-		{"no-promise", d.Set == "none" && d.RRset.State == "found", ""},
+		{"tested-partly", d.options.NoConnect || d.options.Port25Only, ""},
+		{"set-mixed", d.report.Set == "mixed", ""},
+		{"no-promise", d.report.Set == "none" && d.report.RRset.State == "found", ""},
 		{"mx-address-limit", d.decision.InFront > 0, fmt.Sprintf("%d addresses", d.decision.InFront)},
-		{"mx-unsigned", d.Set != "none" && d.DNSSEC == dns.Insecure.String() &&
-			d.Resolver.Result == stub.Validating.String(), ""},
-		{"tlsrpt-invalid", d.TLSRPT.State == "invalid", ""},
+		{"mx-unsigned", d.report.Set != "none" && d.report.DNSSEC == dns.Insecure.String() &&
+			d.report.Resolver.Result == stub.Validating.String(), ""},
+		{"tlsrpt-invalid", d.report.TLSRPT.State == "invalid", ""},
 	})
 	d.judgeMTASTS()
 	d.hints()
@@ -65,21 +64,21 @@ func (d *domain) judge() {
 
 // judgeHost looks at the name of a host and at its addresses.
 func (d *domain) judgeHost(h *host) {
-	label, _, _ := strings.Cut(h.Host.Host, ".")
-	bogus := h.A == "bogus" || h.AAAA == "bogus"
-	d.judgeAll(report.Finding{Host: h.Host.Host}, []judgement{
-		{"mx-host-invalid", !h.Valid, ""},
-		{"prefix-malformed", h.Valid && prefix.Of(h.Host.Host) == prefix.None && looksPrefixed(label), ""},
-		{"mx-host-alias", h.Alias != "", "it is an alias of " + h.Alias},
-		{"host-address-bogus", bogus, h.AddressError},
-		{"host-lookup-failed", !bogus && h.AddressError != "", h.AddressError},
-		{"host-no-address", h.Valid && h.AddressError == "" && len(h.addrs) == 0, ""},
-		{"address-too-many", len(h.addrs) > probe.MaxAddresses && !d.o.NoConnect,
+	label, _, _ := strings.Cut(h.report.Host, ".")
+	invalid := h.report.A == "bogus" || h.report.AAAA == "bogus"
+	d.judgeAll(report.Finding{Host: h.report.Host}, []judgement{
+		{"mx-host-invalid", !h.report.Valid, ""},
+		{"prefix-malformed", h.report.Valid && prefix.Of(h.report.Host) == prefix.None && looksPrefixed(label), ""},
+		{"mx-host-alias", h.report.Alias != "", "it is an alias of " + h.report.Alias},
+		{"host-address-bogus", invalid, h.report.AddressError},
+		{"host-lookup-failed", !invalid && h.report.AddressError != "", h.report.AddressError},
+		{"host-no-address", h.report.Valid && h.report.AddressError == "" && len(h.addrs) == 0, ""},
+		{"address-too-many", len(h.addrs) > probe.MaxAddresses && !d.options.NoConnect,
 			fmt.Sprintf("it has %d", len(h.addrs))},
 	})
 	for _, a := range h.addrs {
-		if !d.o.Special && address.Special(a) {
-			d.find("address-special", report.Finding{Host: h.Host.Host, Addresses: []string{a.String()}}, "")
+		if !d.options.Special && address.Special(a) {
+			d.find("address-special", report.Finding{Host: h.report.Host, Addresses: []string{a.String()}}, "")
 		}
 	}
 }
@@ -94,24 +93,27 @@ func looksPrefixed(label string) bool {
 
 // judgePort looks at all tests of one port of a host.
 func (d *domain) judgePort(h *host, p *port) {
-	if why := "its addresses were left out"; !slices.ContainsFunc(p.heard,
-		func(t smtptls.Transcript) bool { return !t.LocalFailure() }) {
-		if len(p.heard) > 0 {
-			why = p.heard[0].Why
+	tested := slices.ContainsFunc(p.transcripts, func(t smtptls.Transcript) bool { return !t.LocalFailure() })
+	if !tested {
+		why := "its addresses were left out"
+		if len(p.transcripts) > 0 {
+			why = p.transcripts[0].Why
 		}
-		d.find(p.codes+"untested", report.Finding{Host: h.Host.Host, Port: p.number}, why)
+		d.find(p.codes+"untested", report.Finding{Host: h.report.Host, Port: p.number}, why)
 		return
 	}
-	reached := slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.LocalFailure() && !t.Silent() })
-	for i := range p.heard {
-		t := &p.heard[i]
-		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
-		proven := d.endpoints.proven(wayTo(t.Addr))
+	answered := slices.ContainsFunc(p.transcripts, func(t smtptls.Transcript) bool {
+		return !t.LocalFailure() && !t.Silent()
+	})
+	for i := range p.transcripts {
+		t := &p.transcripts[i]
+		where := report.Finding{Host: h.report.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
+		reachable := d.endpoints.reachable(portFamilyOf(t.Addr))
 		d.judgeAll(where, []judgement{
-			{"address-unreachable", t.LocalFailure() || t.Silent() && reached && !proven, t.Why},
-			{"address-silent", t.Silent() && reached && proven, ""},
-			{p.codes + "timeout", t.Silent() && !reached && proven, ""},
-			{p.codes + "untested", t.Silent() && !reached && !proven, ""},
+			{"address-unreachable", t.LocalFailure() || t.Silent() && answered && !reachable, t.Why},
+			{"address-silent", t.Silent() && answered && reachable, ""},
+			{p.codes + "timeout", t.Silent() && !answered && reachable, ""},
+			{p.codes + "untested", t.Silent() && !answered && !reachable, ""},
 		})
 		if !t.LocalFailure() && !t.Silent() {
 			d.judgeDialogue(p.codes, where, t)
@@ -119,8 +121,9 @@ func (d *domain) judgePort(h *host, p *port) {
 	}
 }
 
-// judgeDialogue looks at one dialogue: at everything that is wrong with the certificate, and at what failed first.
-func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Transcript) {
+// judgeDialogue looks at one dialogue: at everything that is wrong with the certificate, and at what failed first. port
+// is the prefix of the codes.
+func (d *domain) judgeDialogue(port string, where report.Finding, t *smtptls.Transcript) {
 	verified := t.Postfix.Verdict == smtptls.Verified
 	if s := t.Session; s != nil {
 		for _, code := range []string{"certificate-chain", "certificate-expired", "certificate-name"} {
@@ -131,9 +134,9 @@ func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Tra
 			if verified { // Postfix delivers to a host that it has verified
 				code = "disputed"
 			}
-			d.find(name+code, where, text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
+			d.find(port+code, where, text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
 		}
-		left := daysLeft(s.NotAfter, d.At)
+		left := daysLeft(s.NotAfter, d.report.At)
 		key, weak := keyOf(s.Chain[0])
 		d.judgeAll(where, []judgement{
 			{"certificate-expires-soon", left >= 0 && left < soonDays, fmt.Sprintf("on %s UTC, in %d days",
@@ -142,33 +145,44 @@ func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Tra
 			{"cipher-weak", strings.HasPrefix(tls.CipherSuiteName(s.Cipher), "TLS_RSA_"), ""},
 		})
 	}
-	why := t.Why
-	code := cmp.Or(map[smtptls.Cause]string{
-		smtptls.NotJudged: "not-judged", smtptls.RefusedByPostfix: "postfix",
-		smtptls.CertificateRules: "certificate-rules",
-	}[t.Cause], map[smtptls.Step]string{
+	code, why := failureCode(t), t.Why
+	if code == "starttls-missing" {
+		why = ""
+	}
+	d.judgeAll(where, []judgement{
+		{port + "starttls-injection", t.Stray, ""},
+		{port + "starttls-first-line", t.OfferedFirst && verified, ""},
+		{port + "not-judged", t.OfferedFirst && !verified && t.OK(), "only the first line of EHLO offers STARTTLS"},
+		{port + code, code != "", why},
+	})
+}
+
+// failureCode returns the code, without the port, for what failed first in a dialogue; "" if nothing failed, or only
+// the certificate, which has codes of its own.
+func failureCode(t *smtptls.Transcript) string {
+	switch {
+	case t.Failed == smtptls.StepSTARTTLS && !t.Offered:
+		return "starttls-missing"
+	case t.Failed == smtptls.StepTLS && t.Cause == smtptls.Plaintext:
+		return "plaintext"
+	case t.Cause == smtptls.NotJudged:
+		return "not-judged"
+	case t.Cause == smtptls.RefusedByPostfix:
+		return "postfix"
+	case t.Cause == smtptls.CertificateRules:
+		return "certificate-rules"
+	}
+	return map[smtptls.Step]string{
 		smtptls.StepConnect: "refused", smtptls.StepBanner: "banner", smtptls.StepEHLO: "ehlo",
 		smtptls.StepTLS: "tls-handshake", smtptls.StepSTARTTLS: "starttls-refused",
 		smtptls.StepEHLOAgain: "ehlo-in-tls",
-	}[t.Failed])
-	switch {
-	case t.Failed == smtptls.StepSTARTTLS && !t.Offered:
-		code, why = "starttls-missing", ""
-	case t.Failed == smtptls.StepTLS && t.Cause == smtptls.Plaintext:
-		code = "plaintext"
-	}
-	d.judgeAll(where, []judgement{
-		{name + "starttls-injection", t.Stray, ""},
-		{name + "starttls-first-line", t.OfferedFirst && verified, ""},
-		{name + "not-judged", t.OfferedFirst && !verified && t.OK(), "only the first line of EHLO offers STARTTLS"},
-		{name + code, code != "", why},
-	})
+	}[t.Failed]
 }
 
 // judgeDANE compares the TLSA records with what the host showed.
 func (d *domain) judgeDANE(h *host) {
 	for _, p := range h.ports {
-		where := report.Finding{Host: h.Host.Host, Port: p.number}
+		where := report.Finding{Host: h.report.Host, Port: p.number}
 		// Where the addresses could not be looked up, that is a finding of its own.
 		missing := p.implicit && h.ports[0].dane.State == dane.Usable && p.dane.State == dane.Absent
 		failed := p.dane.State == dane.Failed && p.dane.Addresses != dns.Indeterminate
@@ -181,11 +195,11 @@ func (d *domain) judgeDANE(h *host) {
 		if missing {
 			d.hintTLSA(h, p)
 		}
-		for _, t := range p.heard {
+		for _, t := range p.transcripts {
 			if t.Session == nil || p.dane.State != dane.Usable {
 				continue
 			}
-			ok := matches(p.dane.Records, t.Session, h.Host.Host, d.At)
+			ok := matches(p.dane.Records, t.Session, h.report.Host, d.report.At)
 			all := ok && (p.tlsa.Matches == nil || *p.tlsa.Matches)
 			p.tlsa.Matches = &all
 			where.Addresses = []string{t.Addr.Addr().String()}
@@ -198,7 +212,7 @@ func (d *domain) judgeDANE(h *host) {
 func (d *domain) judgeMTASTS() {
 	sts := d.facts.STS
 	found := func(m mtasts.Mode) bool { return sts.State == mtasts.Found && sts.Policy.Mode == m }
-	allowed := func(h *host) bool { return sts.Policy.Matches(h.Host.Host) }
+	allowed := func(h *host) bool { return sts.Policy.Matches(h.report.Host) }
 	none := found(mtasts.Enforce) && len(d.hosts) > 0 && !slices.ContainsFunc(d.hosts, allowed)
 	d.judgeAll(report.Finding{}, []judgement{
 		{"mta-sts-invalid", sts.State == mtasts.Failed, sts.Why},
@@ -207,9 +221,9 @@ func (d *domain) judgeMTASTS() {
 	})
 	for _, h := range d.hosts {
 		if found(mtasts.Enforce) || found(mtasts.Testing) {
-			h.MTASTS = new(allowed(h))
-			if !*h.MTASTS && !none {
-				d.find("mta-sts-excludes-host", report.Finding{Host: h.Host.Host}, "")
+			h.report.MTASTS = new(allowed(h))
+			if !*h.report.MTASTS && !none {
+				d.find("mta-sts-excludes-host", report.Finding{Host: h.report.Host}, "")
 			}
 		}
 	}
