@@ -137,19 +137,22 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	if why := whyPrefixIgnored(f, o); why != "" {
 		return d.because(why)
 	}
-	allowed := match
+	p := TLSPolicy{Match: match}
 	switch {
 	case stsMissing(f, o):
 		return d.lacks(Need{Required: FactSet{STS: true}, Brief: true})
 	case stsUnknown(f, o):
 		return d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
 	case stsEnforced(f, o):
-		allowed = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
+		p.Match = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
+		narrowed := f.STS.Policy
+		narrowed.MX = p.Match // Postfix 3.10.5 and later connect to no other host; Raw is the policy as it is reported
+		p.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
 	}
 	switch {
-	case len(allowed) == 0 && f.Nexthop.Port != SMTPPort:
+	case len(p.Match) == 0 && f.Nexthop.Port != SMTPPort:
 		return d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
-	case len(allowed) == 0:
+	case len(p.Match) == 0:
 		return d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
 	}
 	reason, why := ReasonPrefixAll, []string{"every MX host carries a prefix"}
@@ -158,17 +161,11 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	} else if f.Mixed() {
 		reason, why = ReasonPrefixMixed, []string{"some MX hosts carry a prefix: mail goes through those only"}
 	}
-	if len(allowed) < len(match) {
+	if len(p.Match) < len(match) {
 		why = append(why, "of these, the MTA-STS policy allows those in match= only")
 	}
 	if !f.authentic() {
 		why = append(why, "the MX RRset is not signed: an attacker who can forge DNS can hide the promise")
-	}
-	p := TLSPolicy{Match: allowed}
-	if stsEnforced(f, o) {
-		narrowed := f.STS.Policy
-		narrowed.MX = allowed // Postfix 3.10.5 and later connect to no other host; Raw is the policy as it is reported
-		p.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
 	}
 	return secure(f, o, d, reason, p, why...)
 }

@@ -81,8 +81,9 @@ func (d *Decision) Source() Source {
 		return SourcePrefix
 	case ReasonSTSEnforce, ReasonSTSNoHost:
 		return SourceMTASTS
+	default:
+		return SourceNone
 	}
-	return SourceNone
 }
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.

@@ -63,8 +63,9 @@ type Host struct {
 
 // Receiver is what is known about who receives a domain's mail. If it is this site, a route would be a mail loop.
 type Receiver struct {
-	Known, Here bool   // whether it is known, and whether this site is the receiver
-	Why         string // the list, host or address that shows it, or what failed
+	Known bool   // false if that could not be found out
+	Here  bool   // this site receives the mail
+	Why   string // the list, host or address that shows it, or what failed
 }
 
 // NewFacts returns what is known at first about a next hop.

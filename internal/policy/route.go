@@ -109,7 +109,8 @@ func port26Condition(o *Options) string {
 
 // ruledOut returns the reason why the settings, or the MX RRset if it is known, rule a route out; "" if they do not.
 func ruledOut(f *Facts, o *Options) string {
-	switch line := o.Overrides.For(f.Nexthop.Name); {
+	line := o.Overrides.For(f.Nexthop.Name)
+	switch {
 	case o.Mode == ModeOff:
 		return `mode = "off": every lookup gets NOTFOUND`
 	case o.Port26Mode != PortProbe && o.Port26Mode != PortAlways:
