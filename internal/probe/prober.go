@@ -95,7 +95,7 @@ func New(o Options) *Prober {
 	p.options.Store(&o)
 	p.hosts = statedb.New(statedb.Options[*host]{
 		Dir: o.StateDir, Name: "probes.db", Bucket: "probes-1", Log: o.Logger,
-		Max: maxHosts, Age: func(h *host) int64 { return h.asked.Unix() },
+		Max: maxHosts, LastUse: func(h *host) int64 { return h.asked.Unix() },
 		Encode: p.encode, Decode: p.decode,
 	})
 	return p

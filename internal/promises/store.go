@@ -52,7 +52,7 @@ func New(o Options) *Store {
 	}
 	return &Store{o: o, began: o.Now(), table: statedb.New(statedb.Options[record]{
 		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: o.Log,
-		Max: o.Max, Age: func(r record) int64 { return int64(r.last()) },
+		Max: o.Max, LastUse: func(r record) int64 { return int64(r.last()) },
 		Encode: func(r record) []byte { return encode(r.saved()) }, Decode: decodeRecord,
 	})}
 }

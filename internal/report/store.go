@@ -43,7 +43,7 @@ type Store struct {
 func New(o Options) *Store {
 	return &Store{table: statedb.New(statedb.Options[*record]{
 		Dir: o.StateDir, Name: "report.db", Bucket: "report-2", Log: o.Log,
-		Max: cmp.Or(o.Max, MaxNexthops), Age: func(r *record) int64 { return r.Seen },
+		Max: cmp.Or(o.Max, MaxNexthops), LastUse: func(r *record) int64 { return r.Seen },
 		Encode: func(r *record) []byte {
 			b, _ := json.Marshal(r) // strings and numbers do not fail
 			return b

@@ -27,9 +27,9 @@ const (
 	retryLockTimeout = time.Millisecond
 	// syncInterval is how often Run looks whether the file is still in its place, or can be opened again.
 	syncInterval = 2 * time.Second
-	// pause is the least time between two writes of Run, so a crash can cost the changes of that time: one write after
-	// the other took a tenth of the processor time of cold lookups.
-	pause = 200 * time.Millisecond
+	// writePause is the least time between two writes of Run, so a crash can cost the changes of that time: one write
+	// after the other took a tenth of the processor time of cold lookups.
+	writePause = 200 * time.Millisecond
 
 	dirMode  = 0o750
 	fileMode = 0o600
@@ -80,7 +80,7 @@ func (t *Table[V]) Run(ctx context.Context) error {
 			t.Save()
 			select {
 			case <-ctx.Done():
-			case <-time.After(pause):
+			case <-time.After(writePause):
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func (t *Table[V]) save() {
 	if t.db == nil {
 		return
 	}
-	if err := guarded(func() error { return t.write(names) }); err != nil {
+	if err := catchFaults(func() error { return t.write(names) }); err != nil {
 		t.fail(err)
 	} else if t.warned {
 		t.o.Log.Info("state database can be written again", "file", t.path())
@@ -126,7 +126,7 @@ func (t *Table[V]) sync(lockTimeout time.Duration) {
 			err = t.open(lockTimeout, false) // a new file
 		}
 		if !t.loaded && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			_ = t.open(lockTimeout, true) // err is the fault to report
+			_ = t.open(lockTimeout, true) // to read the records; err is the fault to report
 		}
 		if err != nil {
 			t.fail(err)
@@ -138,7 +138,7 @@ func (t *Table[V]) sync(lockTimeout time.Duration) {
 // open opens the file, reads it, and marks the records that must be written so that the file agrees with memory. After
 // an error, and with readOnly, the caller closes the file.
 func (t *Table[V]) open(lockTimeout time.Duration, readOnly bool) error {
-	return guarded(func() (err error) {
+	return catchFaults(func() (err error) {
 		if err := os.MkdirAll(t.o.Dir, dirMode); err != nil {
 			return err
 		}
@@ -162,8 +162,8 @@ func (t *Table[V]) read(tx *bbolt.Tx) error {
 	if b := tx.Bucket([]byte(t.o.Bucket)); b != nil {
 		c := b.Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
-			if name := string(k); t.loaded || !t.load(name, v) {
-				t.Mark(name)
+			if t.loaded || !t.load(string(k), v) {
+				t.Mark(string(k))
 			}
 		}
 	}
@@ -175,9 +175,9 @@ func (t *Table[V]) read(tx *bbolt.Tx) error {
 // the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file. Therefore a large
 // change takes several.
 func (t *Table[V]) write(names map[string]struct{}) error {
-	const most = 2000                         // records of one transaction
+	const batch = 2000                        // records of one transaction
 	sorted := slices.Sorted(maps.Keys(names)) // in the order of the file, which is cheaper
-	for part := range slices.Chunk(sorted, most) {
+	for part := range slices.Chunk(sorted, batch) {
 		err := t.db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte(t.o.Bucket))
 			if err != nil {
@@ -209,7 +209,7 @@ func (t *Table[V]) closeIfReplaced() {
 	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	if t.db != nil && (gone || err == nil && !os.SameFile(now, t.file)) {
 		t.o.Log.Warn("state database was removed or replaced; writing it again", "file", t.path())
-		_ = guarded(t.db.Close)
+		_ = catchFaults(t.db.Close)
 		t.db = nil
 	}
 }
@@ -229,7 +229,7 @@ func (t *Table[V]) fail(err error) {
 		}
 		err = fmt.Errorf("%w, and the file cannot be renamed: %w", err, fault)
 	} else if db != nil {
-		_ = guarded(db.Close)
+		_ = catchFaults(db.Close)
 	}
 	if t.warned {
 		return
@@ -250,9 +250,9 @@ func corrupt(err error) bool {
 	return slices.ContainsFunc(faults, func(want error) bool { return errors.Is(err, want) })
 }
 
-// guarded calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
+// catchFaults calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
 // errors here.
-func guarded(f func() error) (err error) {
+func catchFaults(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -272,7 +272,7 @@ func (t *Table[V]) Close() error {
 	if db == nil {
 		return nil
 	}
-	if err := guarded(db.Close); err != nil {
+	if err := catchFaults(db.Close); err != nil {
 		return fmt.Errorf("statedb: %s: %w", t.path(), err)
 	}
 	return nil

@@ -28,8 +28,8 @@ func open(dir string, more records) *statedb.Table[string] {
 func openLogging(dir string, more records, log *slog.Logger) *statedb.Table[string] {
 	t := statedb.New(statedb.Options[string]{
 		Dir: dir, Name: "test.db", Bucket: "test-1", Log: log, Max: 20_000,
-		Age:    func(text string) int64 { return int64(text[0]) },
-		Encode: func(text string) []byte { return []byte(text) },
+		LastUse: func(text string) int64 { return int64(text[0]) },
+		Encode:  func(text string) []byte { return []byte(text) },
 		Decode: func(_ string, value []byte) (string, error) {
 			if string(value) == "malformed" {
 				return "", errors.New("malformed")
@@ -168,9 +168,9 @@ func TestACorruptFileThatCanOnlyBeReadIsClosedAgain(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, content, 0o600))
 	f = statedb.New(statedb.Options[string]{
 		Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: 20_000,
-		Age:    func(string) int64 { return 0 },
-		Encode: func(text string) []byte { return []byte(text) },
-		Decode: func(_ string, value []byte) (string, error) { return string(value), nil },
+		LastUse: func(string) int64 { return 0 },
+		Encode:  func(text string) []byte { return []byte(text) },
+		Decode:  func(_ string, value []byte) (string, error) { return string(value), nil },
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			if flag&os.O_RDWR != 0 {
 				return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EROFS}
@@ -200,10 +200,10 @@ func TestTheOldestRecordsMakeRoom(t *testing.T) {
 	bounded := func(limit int) *statedb.Table[string] {
 		return statedb.New(statedb.Options[string]{
 			Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: limit,
-			Weight: func(text string) int { return len(text) },
-			Age:    func(text string) int64 { return int64(text[0]) },
-			Encode: func(text string) []byte { return []byte(text) },
-			Decode: func(_ string, value []byte) (string, error) { return string(value), nil },
+			Weight:  func(text string) int { return len(text) },
+			LastUse: func(text string) int64 { return int64(text[0]) },
+			Encode:  func(text string) []byte { return []byte(text) },
+			Decode:  func(_ string, value []byte) (string, error) { return string(value), nil },
 		})
 	}
 	f := bounded(4)

@@ -45,18 +45,18 @@ type Table[V any] struct {
 	marked  map[string]struct{}
 }
 
-// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and Age are. The
+// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and LastUse are. The
 // functions are called with the table locked, and must not call it.
 type Options[V any] struct {
 	Dir    string // the state directory, which is created if necessary; "" keeps nothing
 	Name   string // the name of the file
 	Bucket string // the name of the bucket: change it when the encoding of the records changes
-	// Max bounds the weight of all records, which is 1 for each if Weight is nil. Where there are too many, those of
-	// the least Age go first.
-	Max    int
-	Weight func(V) int
-	Age    func(V) int64
-	Encode func(V) []byte // returns a record as it is on disk, nil if it need not be there
+	// Max bounds the weight of all records, which is 1 for each if Weight is nil. If it is exceeded, those that were used
+	// least recently are removed, about in their order: LastUse returns a time in any unit.
+	Max     int
+	Weight  func(V) int
+	LastUse func(V) int64
+	Encode  func(V) []byte // returns a record as it is on disk, nil if it need not be there
 	// Decode reads what Encode wrote. It trusts the disk no more than a remote party: what it refuses is removed.
 	Decode func(name string, value []byte) (V, error)
 	Log    *slog.Logger
@@ -64,8 +64,8 @@ type Options[V any] struct {
 	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error) // replaces os.OpenFile in tests
 }
 
-// New returns a table with the records that survived the restart. A state directory that cannot be used is logged, and
-// tried again while Run runs.
+// New returns a table with the records that survived the restart. If the state directory cannot be used, New logs that,
+// and Run tries it again.
 func New[V any](o Options[V]) *Table[V] {
 	if o.Weight == nil {
 		o.Weight = func(V) int { return 1 }
@@ -111,7 +111,8 @@ func (t *Table[V]) Put(name string, v V) (removed uint64) {
 func (t *Table[V]) add(name string, v V) (removed uint64) {
 	t.Delete(name)
 	weight := t.o.Weight(v)
-	for t.weight+weight > t.o.Max && t.Delete(t.oldest()) {
+	for t.weight+weight > t.o.Max && len(t.Records) > 0 {
+		t.Delete(t.leastRecentlyUsed())
 		removed++
 	}
 	t.Records[name] = v
@@ -165,18 +166,17 @@ func (t *Table[V]) load(name string, value []byte) bool {
 	return true
 }
 
-// oldest returns the name of the oldest among a few records, which a map offers in random order. It returns "" if there
-// is no record.
-func (t *Table[V]) oldest() (oldest string) {
-	const sample = 64
-	n, least := 0, int64(math.MaxInt64)
+// leastRecentlyUsed returns the name of the least recently used of a few records, which a map offers in random order.
+func (t *Table[V]) leastRecentlyUsed() (found string) {
+	sample, earliest := 64, int64(math.MaxInt64)
 	for name, v := range t.Records {
-		if age := t.o.Age(v); age <= least {
-			oldest, least = name, age
+		if used := t.o.LastUse(v); used <= earliest {
+			found, earliest = name, used
 		}
-		if n++; n == sample {
+		sample--
+		if sample == 0 {
 			break
 		}
 	}
-	return oldest
+	return found
 }

@@ -77,11 +77,11 @@ func New(o Options) *Store {
 	used := s.options.Load()
 	s.table = statedb.New(statedb.Options[*storedPolicy]{
 		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: used.Logger, OpenFile: o.openFile,
-		Max: used.MaxPolicies, Weight: func(p *storedPolicy) int { return p.weight }, Age: (*storedPolicy).lastUse,
+		Max: used.MaxPolicies, Weight: func(p *storedPolicy) int { return p.weight }, LastUse: (*storedPolicy).lastUse,
 		Encode: func(p *storedPolicy) []byte { return p.encode(p.fetched) }, Decode: load,
 	})
 	s.failures.Table = statedb.New(statedb.Options[failure]{
-		Max: maxFailures, Age: func(last failure) int64 { return last.retry.Unix() },
+		Max: maxFailures, LastUse: func(last failure) int64 { return last.retry.Unix() },
 	})
 	return s
 }
