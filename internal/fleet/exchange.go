@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -213,7 +214,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 func (f *Fleet) markAll() {
 	for kind, local := range f.o.Locals {
 		for _, domain := range local.Domains() {
-			f.mark(recordName{kind, domain})
+			f.mark(recordName{kind, domain}, write)
 		}
 	}
 }
@@ -309,8 +310,11 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 		return reason
 	}
 	local := f.o.Locals[r.kind]
-	if local == nil {
+	switch {
+	case local == nil:
 		return Version
+	case f.toBeRemoved(r.recordName):
+		return Stale
 	}
 	merged, err := local.Merge(r.domain, r.Data, r.Time)
 	switch {
@@ -330,29 +334,31 @@ func (f *Fleet) write(ctx context.Context) error {
 			return nil
 		}
 		if err := f.writeBatch(ctx, names); err != nil {
-			for _, n := range names {
-				f.mark(n)
+			for n, change := range names {
+				f.mark(n, change)
 			}
 			return err
 		}
 	}
 }
 
-// takeDirty removes up to batch names from those that wait to be written, and returns them.
-func (f *Fleet) takeDirty() (names []recordName) {
+// takeDirty removes up to batch names from those that must be changed in the server, and returns them.
+func (f *Fleet) takeDirty() map[recordName]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for n := range f.dirty {
-		if len(names) == batch {
+	taken := map[recordName]bool{}
+	for n, change := range f.dirty {
+		if len(taken) == batch {
 			break
 		}
 		delete(f.dirty, n)
-		names = append(names, n)
+		taken[n] = change
 	}
-	return names
+	return taken
 }
 
-func (f *Fleet) writeBatch(ctx context.Context, names []recordName) error {
+func (f *Fleet) writeBatch(ctx context.Context, changes map[recordName]bool) error {
+	names := slices.Collect(maps.Keys(changes))
 	keys := make([]string, len(names))
 	for i, n := range names {
 		keys[i] = f.o.Prefix + "r:" + n.String()
@@ -361,44 +367,47 @@ func (f *Fleet) writeBatch(ctx context.Context, names []recordName) error {
 	if err != nil {
 		return err
 	}
-	pipe := f.client.Pipeline()
+	pipe, sent := f.client.Pipeline(), uint64(0)
 	for i, n := range names {
 		old, _ := stored[i].(string)
-		if value, left := f.recordToWrite(n, []byte(old)); value != nil {
+		value, left := f.recordToWrite(n, []byte(old))
+		switch {
+		case value != nil:
 			pipe.Set(ctx, keys[i], value, left)
 			pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.o.Prefix + "s", MaxLen: maxStream, Approx: true,
 				Values: []any{n.String(), value}})
+			sent++
+		case changes[n] == remove && left == 0:
+			pipe.Del(ctx, keys[i])
 		}
 	}
-	const commandsPerRecord = 2
-	sent := pipe.Len() / commandsPerRecord
 	if err := do(ctx, pipe); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stats.Sent += uint64(sent)
+	f.stats.Sent += sent
 	return nil
 }
 
-// recordToWrite returns the record to write under a name and how long it is valid, or nil if there is nothing to share
-// or the stored record of the server is as good: the same content, of which less than a quarter of the lifetime has
-// passed, signed with the present key.
-func (f *Fleet) recordToWrite(n recordName, stored []byte) ([]byte, time.Duration) {
+// recordToWrite returns the record to write under a name and how long it is valid. If there is nothing to share, it
+// returns nil and 0. It also returns nil if the stored record of the server is as good: the same content, of which less
+// than a quarter of the lifetime has passed, signed with the present key.
+func (f *Fleet) recordToWrite(n recordName, stored []byte) (record []byte, left time.Duration) {
 	local := f.o.Locals[n.kind]
 	if local == nil {
 		return nil, 0
 	}
 	r, now := Record{recordName: n}, time.Now()
 	r.Data, r.Time, r.Lifetime = local.Share(n.domain)
-	left := r.Time.Add(r.Lifetime).Sub(now)
+	left = r.Time.Add(r.Lifetime).Sub(now)
 	if r.Data == nil || left <= 0 {
 		return nil, 0
 	}
 	old, reason := open(stored, n, f.o.Keys[:1], now)
 	same := bytes.Equal(old.Data, r.Data) && r.Time.Sub(old.Time) < r.Lifetime/4
 	if reason == "" && (same || old.Time.After(r.Time)) {
-		return nil, 0
+		return nil, left
 	}
 	return r.seal(f.o.Keys[0]), left
 }

@@ -58,7 +58,7 @@ type Fleet struct {
 	client redis.UniversalClient
 
 	mu       sync.Mutex
-	dirty    map[recordName]struct{} // to be written to the server
+	dirty    map[recordName]bool // what must be changed in the server: write or remove
 	stats    Stats
 	overflow atomic.Bool   // dirty lacks records of this node
 	wakeUp   chan struct{} // a token where dirty has grown
@@ -97,7 +97,7 @@ func New(o Options) (*Fleet, error) {
 	o.Prefix, o.Pull = cmp.Or(o.Prefix, "policyd:"), cmp.Or(o.Pull, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	f := &Fleet{
-		o: o, client: client, dirty: map[recordName]struct{}{}, wakeUp: make(chan struct{}, 1),
+		o: o, client: client, dirty: map[recordName]bool{}, wakeUp: make(chan struct{}, 1),
 		stats: Stats{Ignored: map[Reason]uint64{}},
 	}
 	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
@@ -106,11 +106,23 @@ func New(o Options) (*Fleet, error) {
 	return f, nil
 }
 
+// What must be done with the record of the server.
+const (
+	write  = false
+	remove = true // unless this node has learned it again
+)
+
 // Changed notes that this node has learned something that its peers should know. It returns immediately.
-func (f *Fleet) Changed(kind Kind, domain string) {
+func (f *Fleet) Changed(kind Kind, domain string) { f.note(recordName{kind, domain}, write) }
+
+// Forgotten notes that the operator has made this node forget a domain. The server must forget it too, or the node
+// learns it again at its next start. Peers keep what they know. It returns immediately.
+func (f *Fleet) Forgotten(kind Kind, domain string) { f.note(recordName{kind, domain}, remove) }
+
+func (f *Fleet) note(n recordName, change bool) {
 	f.mu.Lock()
-	if len(f.dirty) < maxDirty {
-		f.dirty[recordName{kind, domain}] = struct{}{}
+	if _, known := f.dirty[n]; known || len(f.dirty) < maxDirty {
+		f.dirty[n] = change
 	} else {
 		f.overflow.Store(true)
 	}
@@ -121,11 +133,20 @@ func (f *Fleet) Changed(kind Kind, domain string) {
 	}
 }
 
-// mark notes that a record must be written to the server.
-func (f *Fleet) mark(n recordName) {
+// mark notes a change, unless a later one is noted.
+func (f *Fleet) mark(n recordName, change bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.dirty[n] = struct{}{}
+	if _, known := f.dirty[n]; !known {
+		f.dirty[n] = change
+	}
+}
+
+// toBeRemoved reports whether the operator has made this node forget a record, and the server still has it.
+func (f *Fleet) toBeRemoved(n recordName) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dirty[n] == remove
 }
 
 // Run exchanges records with the server until ctx ends. Failures are logged and tried again, with a back-off of at most

@@ -140,6 +140,12 @@ func (m *memory) set(domain, data string) {
 	m.values[domain] = value{[]byte(data), time.Now()}
 }
 
+func (m *memory) forget(domain string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.values, domain)
+}
+
 func (m *memory) get(domain string) string {
 	data, _, _ := m.Share(domain)
 	return string(data)
@@ -202,6 +208,27 @@ func TestWhatOneNodeLearnsAllKnow(t *testing.T) {
 	require.EqualValues(t, 2, sent+late.Stats().Sent, "a record that the server has is not written again")
 	ttl := s.client().TTL(t.Context(), "policyd:r:sts:a.example").Val()
 	require.InDelta(t, time.Hour, ttl, float64(time.Minute), "a record expires with its content")
+}
+
+func TestWhatTheOperatorMadeEachNodeForgetStaysForgotten(t *testing.T) {
+	s, key := startServer(t), fleet.NewKey()
+	a, b := startNode(t, s, key), startNode(t, s, key)
+	a.learn("a.example", "one")
+	a.learn("again.example", "one")
+	eventually(t, func() bool { return b.policies.size() == 2 })
+	for _, n := range []*node{a, b} {
+		n.policies.forget("a.example")
+		n.policies.forget("again.example")
+		n.Forgotten(fleet.Policy, "a.example")
+		n.Forgotten(fleet.Policy, "again.example")
+	}
+	c := s.client()
+	eventually(t, func() bool { return c.Exists(t.Context(), "policyd:r:sts:a.example").Val() == 0 })
+	a.learn("again.example", "two")
+	late := startNode(t, s, key)
+	eventually(t, func() bool { return late.policies.get("again.example") == "two" })
+	require.Equal(t, 1, late.policies.size())
+	require.Empty(t, b.policies.get("a.example"))
 }
 
 func TestRecordsThatWereTamperedWithAreIgnoredAndCounted(t *testing.T) {

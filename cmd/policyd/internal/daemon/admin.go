@@ -17,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/explain"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/prefix"
 )
@@ -163,8 +164,11 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 			flushed.Cache += d.cache.Flush(dnscache.Within(name))
 		}
 	}
-	if f.STS && d.store.Flush(f.Domain) {
-		flushed.Policies = 1 // or a failure
+	if f.STS {
+		d.unshare(fleet.Policy, f.Domain)
+		if d.store.Flush(f.Domain) {
+			flushed.Policies = 1 // or a failure
+		}
 	}
 	d.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies",
 		flushed.Policies)

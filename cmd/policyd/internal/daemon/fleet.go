@@ -33,3 +33,10 @@ func (d *Daemon) share(kind fleet.Kind, domain string) {
 		d.fleet.Changed(kind, domain)
 	}
 }
+
+// unshare removes a policy or promise that the operator made this node forget from the server of the fleet.
+func (d *Daemon) unshare(kind fleet.Kind, domain string) {
+	if d.fleet != nil {
+		d.fleet.Forgotten(kind, domain)
+	}
+}

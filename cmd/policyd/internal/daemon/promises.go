@@ -9,6 +9,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -45,6 +46,7 @@ func (d *Daemon) getPromise(_ context.Context, q admin.DomainRequest) (promises.
 // forgetPromise removes what is remembered about a domain and ends a hold.
 func (d *Daemon) forgetPromise(q admin.DomainRequest) admin.Forgotten {
 	known := d.promises.Forget(q.Domain)
+	d.unshare(fleet.Promise, q.Domain)
 	d.log.Info("promises forgotten by the operator", "nexthop", q.Domain, "known", known)
 	return admin.Forgotten{Forgotten: known}
 }
