@@ -136,7 +136,8 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	return known
 }
 
-// namesOf returns a domain and its MX hosts, as far as the cache has them.
+// namesOf returns a domain and its MX hosts, as far as the cache has them. TLSA records that are looked up at the end of a
+// CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
 func (d *Daemon) namesOf(domain string) []string {
 	names := []string{domain}
 	for _, e := range d.cache.List(dnscache.Within(domain), 0) {
@@ -148,6 +149,14 @@ func (d *Daemon) namesOf(domain string) []string {
 			name, ok := policy.ParseName(host)
 			if ok && !slices.Contains(names, name) && len(names) <= policy.MaxHosts {
 				names = append(names, name)
+			}
+		}
+	}
+	for _, host := range names {
+		for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+			q, onlyCached := dns.Question{Name: host, Type: t}, dns.Effort{CacheOnly: true, Untrusted: true}
+			if r, err := d.cache.Lookup(context.Background(), q, onlyCached); err == nil && r.Owner != r.Name {
+				names = append(names, "_tcp."+r.Owner)
 			}
 		}
 	}

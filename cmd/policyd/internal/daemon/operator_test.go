@@ -179,7 +179,7 @@ func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	require.Contains(t, l.log.String(), "cache flushed by the operator")
 }
 
-// A domain is shown and flushed with its MX hosts, wherever they are.
+// A domain is shown and flushed with its MX hosts, wherever they are, and with the TLSA records of their aliases.
 func TestADomainIsShownWithItsHosts(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "policy.dane = true\n")
@@ -203,6 +203,33 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 	flushed, err := admin.FlushCache.Ask(t.Context(), l.adminPath(), admin.FlushRequest{Domain: "hosted.example"})
 	require.NoError(t, err)
 	require.Equal(t, 4, flushed.Cache)
+}
+
+func TestADomainIsShownWithTheTLSARecordsOfAliases(t *testing.T) {
+	t.Parallel()
+	l := operated(t, "policy.dane = true\n")
+	text, err := os.ReadFile(l.config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(l.config, []byte(strings.Replace(string(text), "policy.dane = false\n", "", 1)), 0o600))
+	l.start()
+	l.dns.Set("aliased.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.aliased.example."}})
+	l.dns.Set("mx.aliased.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{
+		"CNAME smtps-mx.provider.example.", "=smtps-mx.provider.example. A 192.0.2.1",
+	}})
+	ask(t, l.client(), "aliased.example")
+	known, err := admin.GetDomain.Ask(t.Context(), l.adminPath(), admin.DomainRequest{Domain: "aliased.example"})
+	require.NoError(t, err)
+	var names []string
+	for _, e := range known.Cache {
+		names = append(names, e.Name+" "+e.Type.String())
+	}
+	require.Contains(t, names, "_25._tcp.smtps-mx.provider.example TLSA")
+	require.Empty(t, known.Probes, "the end of the chain is not an MX host")
+	_, err = admin.FlushCache.Ask(t.Context(), l.adminPath(), admin.FlushRequest{Domain: "aliased.example"})
+	require.NoError(t, err)
+	list, err := admin.ListCache.Ask(t.Context(), l.adminPath(), admin.Filter{})
+	require.NoError(t, err)
+	require.Empty(t, list.Entries)
 }
 
 func TestLiveQueryUsesTheCacheOfTheDaemon(t *testing.T) {
