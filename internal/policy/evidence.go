@@ -39,6 +39,9 @@ func whyPrefixIgnored(f *Facts, o *Options) string {
 	return ""
 }
 
+// prefixCounts reports whether a host promises a valid certificate, and the settings do not ignore that.
+func prefixCounts(f *Facts, o *Options) bool { return len(f.Prefixed()) > 0 && whyPrefixIgnored(f, o) == "" }
+
 // noPrefix returns the reason for a next hop without a prefix that counts for its port.
 func noPrefix(f *Facts) string {
 	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
@@ -73,7 +76,7 @@ func stsFailure(r mtasts.Result) string {
 // could not be obtained. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
 	switch {
-	case len(f.Prefixed()) > 0 && whyPrefixIgnored(f, o) == "":
+	case prefixCounts(f, o):
 		return true, false
 	case f.Nexthop.Port != SMTPPort:
 		return false, false

@@ -20,8 +20,8 @@ func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Por
 // resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
 // attacker who can make policyd distrust the resolver cannot end it.
 func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
-	history, kinds := f.History, lookedFor(f.History.Kinds, o)
-	if o.OnVanished == promises.Off || len(kinds) == 0 || len(f.Prefixed()) > 0 || withdrawn(f, kinds) {
+	history, kinds := f.History, lookedFor(f, o)
+	if o.OnVanished == promises.Off || len(kinds) == 0 || prefixCounts(f, o) || withdrawn(f, kinds) {
 		return undecided
 	}
 	resolverMatters := slices.Contains(kinds, promises.DANE) && history.Until.IsZero()
@@ -48,10 +48,12 @@ func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	return undecided
 }
 
-// lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
-func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
-	return slices.DeleteFunc(slices.Clone(kinds), func(k promises.Kind) bool {
-		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE
+// lookedFor returns those remembered kinds of promises that the settings still look for in such an answer. The others
+// have not vanished.
+func lookedFor(f *Facts, o *Options) []promises.Kind {
+	return slices.DeleteFunc(slices.Clone(f.History.Kinds), func(k promises.Kind) bool {
+		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE ||
+			k == promises.Prefix && o.IgnoreUnsigned && !f.authentic()
 	})
 }
 
@@ -66,7 +68,7 @@ func withdrawn(f *Facts, kinds []promises.Kind) bool {
 // Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
 // fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
-	kinds, source := lookedFor(f.History.Kinds, &o), d.Source()
+	kinds, source := lookedFor(&f, &o), d.Source()
 	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
 	switch {
 	case !f.Nexthop.MayHaveHistory() || o.OnVanished == promises.Off || o.Mode == ModeOff:
@@ -79,7 +81,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
 		return a, false
 	}
-	if len(f.Prefixed()) > 0 {
+	if prefixCounts(&f, &o) {
 		a.Kinds = append(a.Kinds, promises.Prefix)
 	}
 	if stsEnforced(&f, &o) {

@@ -170,6 +170,42 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 
 // While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker gains
 // nothing by that: what the resolver does not vouch for anyway is still noticed, a hold continues, and nothing is forgotten.
+// A prefix that the settings ignore is neither remembered nor missed.
+func TestAPrefixThatTheSettingsIgnoreIsNoPromise(t *testing.T) {
+	t.Parallel()
+	o := withDANEAndSTS()
+	o.OnVanished = promises.Hold
+	known := func(status dns.Status, hosts ...string) policy.Facts {
+		f := by(status, hosts...)
+		for i := range f.Hosts {
+			f.Hosts[i].DANE.State = dane.Absent
+		}
+		f.STS, f.Known.Relay = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}, true
+		return f
+	}
+	observed := func(f policy.Facts) []promises.Kind {
+		a, ok := policy.Observed(f, o, policy.Decide(f, o))
+		require.True(t, ok)
+		return a.Kinds
+	}
+
+	o.IgnoreUnsigned = true
+	plain := remembered(known(unsigned, "10 mx.example.com"), promises.Prefix)
+	require.Equal(t, "NOTFOUND ", answered(plain, o))
+	require.False(t, policy.Decide(plain, o).Vanished)
+	_, ok := policy.Observed(plain, o, policy.Decide(plain, o))
+	require.False(t, ok, "what is remembered stays")
+	require.Empty(t, observed(known(unsigned, "10 starttls-mx.example.com")))
+	require.Equal(t, []promises.Kind{promises.Prefix}, observed(known(signed, "10 starttls-mx.example.com")))
+	require.True(t, policy.Decide(remembered(known(unsigned, "10 mx.example.com"), promises.MTASTS), o).Vanished)
+
+	o.IgnoreUnsigned, o.IgnoreMixed = false, true
+	mixed := known(unsigned, "10 starttls-mx.example.com", "20 mx.example.com")
+	require.Empty(t, observed(mixed))
+	require.True(t, policy.Decide(remembered(mixed, promises.Prefix), o).Vanished, "all hosts had a prefix")
+	require.Equal(t, []promises.Kind{promises.Prefix}, observed(known(unsigned, "10 starttls-mx.example.com")))
+}
+
 func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
