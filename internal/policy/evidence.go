@@ -40,7 +40,9 @@ func whyPrefixIgnored(f *Facts, o *Options) string {
 }
 
 // prefixCounts reports whether a host promises a valid certificate, and the settings do not ignore that.
-func prefixCounts(f *Facts, o *Options) bool { return len(f.Prefixed()) > 0 && whyPrefixIgnored(f, o) == "" }
+func prefixCounts(f *Facts, o *Options) bool {
+	return len(f.Prefixed()) > 0 && whyPrefixIgnored(f, o) == ""
+}
 
 // noPrefix returns the reason for a next hop without a prefix that counts for its port.
 func noPrefix(f *Facts) string {
