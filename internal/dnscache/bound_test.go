@@ -44,7 +44,7 @@ func (s *shard) sound(t *testing.T) {
 
 // sweep does what Run does now and then.
 func (s *shard) sweep(now time.Time, g dns.Epoch) {
-	s.removeIf(g, func(e *entry) bool { return e.dead(now) })
+	s.removeIf(func() dns.Epoch { return g }, func(e *entry) bool { return e.dead(now) })
 }
 
 // refresh looks a question up as a refresh does.

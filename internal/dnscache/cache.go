@@ -124,7 +124,7 @@ func (c *Cache) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick:
 			now := time.Now()
-			c.shards[i%shards].removeIf(c.options.Epoch(), func(e *entry) bool { return e.dead(now) })
+			c.shards[i%shards].removeIf(c.options.Epoch, func(e *entry) bool { return e.dead(now) })
 		}
 	}
 }

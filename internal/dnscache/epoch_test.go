@@ -175,3 +175,29 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 	s.unsaid("b")
 	require.EqualValues(t, 1, stats.changes.Load(), "a was evicted")
 }
+
+// The servers change and an answer of the new ones is stored, just before an answer of the previous ones would be.
+func TestAnAnswerOfAnEarlierEpochReplacesNone(t *testing.T) {
+	q := mxOf("example.com")
+	secure, err := says(dns.Secure, time.Hour, false)(q)
+	require.NoError(t, err)
+	secure.Epoch = 1
+	insecure, err := says(dns.Insecure, time.Hour, false)(q)
+	require.NoError(t, err)
+	var c *Cache
+	var epoch dns.Epoch
+	c = New(nil, Options{Epoch: func() dns.Epoch {
+		before, s := epoch, c.shard(q)
+		if epoch.Answers == 0 && s.mu.TryLock() { // otherwise no answer can be stored now
+			s.mu.Unlock()
+			epoch.Answers++
+			_, _, err := c.store(q, secure, nil)
+			require.NoError(t, err)
+		}
+		return before
+	}})
+	_, _, err = c.store(q, insecure, nil)
+	require.NoError(t, err)
+	cached(c, q) // the epoch changes here at the latest
+	require.Equal(t, "secure", cached(c, q))
+}

@@ -54,7 +54,7 @@ func Within(domain string) func(name string) bool {
 func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 	now, list := time.Now(), []Entry{}
 	for _, s := range c.shards {
-		s.removeIf(c.options.Epoch(), func(e *entry) bool {
+		s.removeIf(c.options.Epoch, func(e *entry) bool {
 			if match(e.Name) && !e.dead(now) {
 				list = append(list, e.show(now))
 			}
@@ -73,7 +73,7 @@ func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 // Flush removes the entries whose names match, with their failures, and returns their number.
 func (c *Cache) Flush(match func(name string) bool) (removed int) {
 	for _, s := range c.shards {
-		removed += s.removeIf(c.options.Epoch(), func(e *entry) bool { return match(e.Name) })
+		removed += s.removeIf(c.options.Epoch, func(e *entry) bool { return match(e.Name) })
 	}
 	c.stats.changes.Add(uint64(removed))
 	return removed

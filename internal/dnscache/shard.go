@@ -121,10 +121,11 @@ func (s *shard) evict(latest *node) {
 
 // removeIf removes the entries for which f returns true, and returns their number. It blocks writers of this shard, and
 // never hits.
-func (s *shard) removeIf(present dns.Epoch, f func(*entry) bool) (removed int) {
+func (s *shard) removeIf(epoch func() dns.Epoch, f func(*entry) bool) (removed int) {
 	var e entry
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	present := epoch()
 	for _, n := range slices.Backward(s.ring) { // the last node takes the place of a removed one
 		for k, packed := range n.entries {
 			q := n.question(k)

@@ -9,9 +9,10 @@ import (
 // store keeps the result of a lookup, which is r unless there is a failure. It returns what the callers get, the result
 // or the earlier answer that it does not replace, and the dns.Epoch.Answers of that.
 func (c *Cache) store(q dns.Question, r *dns.RRset, failure *dns.Error) (*dns.RRset, uint32, error) {
-	s, now, present := c.shard(q), time.Now(), c.options.Epoch()
+	s := c.shard(q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now, present := time.Now(), c.options.Epoch() // with the lock, so that no entry is of a later epoch
 	old, _ := s.get(q, present)
 	if failure != nil {
 		if failure.Bogus {
