@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// full returns a cache of n entries, all of them alive.
+// full returns a cache of n entries, all of them live.
 func full(b testing.TB, n int) (*Cache, []dns.Question) {
 	b.Helper()
 	c := New(&facts{say: says(dns.Secure, time.Hour, false)}, Options{MaxEntries: n})
@@ -20,8 +20,7 @@ func full(b testing.TB, n int) (*Cache, []dns.Question) {
 		q := mxOf(fmt.Sprint("d", i, ".example"))
 		r, err := says(dns.Secure, time.Hour, false)(q)
 		require.NoError(b, err)
-		_, _, err = c.store(q, r, nil)
-		require.NoError(b, err)
+		require.Same(b, r, c.store(q, r, nil))
 		questions = append(questions, q)
 	}
 	return c, questions
@@ -54,7 +53,7 @@ func BenchmarkMissAndEvict(b *testing.B) {
 // in that shard takes during the sweep.
 func BenchmarkSweep(b *testing.B) {
 	c, questions := full(b, 1_000_000)
-	s := c.shard(questions[0])
+	s := c.shardOf(questions[0])
 	stop, worst := make(chan struct{}), make(chan time.Duration)
 	go func() {
 		var longest time.Duration

@@ -44,7 +44,7 @@ func (s *shard) sound(t *testing.T) {
 
 // sweep does what Run does now and then.
 func (s *shard) sweep(now time.Time, g dns.Epoch) {
-	s.removeIf(func() dns.Epoch { return g }, func(e *entry) bool { return e.dead(now) })
+	s.removeIf(func() dns.Epoch { return g }, func(e *entry) bool { return e.removable(now) })
 }
 
 // refresh looks a question up as a refresh does.
@@ -71,10 +71,10 @@ func TestBoundFlood(t *testing.T) {
 		}
 		next.set(says(dns.Insecure, time.Hour, false))
 		for i := range 4 * bound {
-			flood, by := mxOf(fmt.Sprint("flood", i, ".example")), dns.Effort{Untrusted: i%2 == 0}
-			require.Equal(t, "insecure", gets(c, flood, by))
-			if by.Untrusted {
-				gets(c, flood, by) // an untrusted lookup does not count as use
+			flood, effort := mxOf(fmt.Sprint("flood", i, ".example")), dns.Effort{Untrusted: i%2 == 0}
+			require.Equal(t, "insecure", gets(c, flood, effort))
+			if effort.Untrusted {
+				gets(c, flood, effort) // an untrusted lookup does not count as use
 			}
 			if i%100 == 0 {
 				for i := range hot {
@@ -102,9 +102,9 @@ func TestBoundSmallAndChanged(t *testing.T) {
 			c.sound(t)
 		}
 		fill(1000)
-		require.Equal(t, shards, c.Stats().Entries, "never less than one for each shard")
-		require.Equal(t, shards, c.Stats().MaxEntries)
-		for _, n := range []int{shards + 1, 1000, 12_345} {
+		require.Equal(t, shardCount, c.Stats().Entries, "never less than one for each shard")
+		require.Equal(t, shardCount, c.Stats().MaxEntries)
+		for _, n := range []int{shardCount + 1, 1000, 12_345} {
 			c.SetMaxEntries(n)
 			require.Equal(t, n, c.Stats().MaxEntries)
 		}
@@ -139,7 +139,7 @@ func (s *shard) unsaid(name string) {
 	defer s.mu.Unlock()
 	e := unknown(mxOf(name))
 	e.Status = dns.Insecure
-	s.put(s.with(mxOf(name), &e))
+	s.put(s.nodeWith(mxOf(name), &e))
 }
 
 // Names that were used stay, refreshed or not, and others are evicted.
@@ -166,7 +166,7 @@ func TestBoundCountsUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, say := range []func(q dns.Question) (*dns.RRset, error){says(dns.Secure, time.Hour, false), fails} {
 			c, q := New(&facts{say: say}, Options{}), mxOf("example.com")
-			used := func() bool { return c.shard(q).node(q.Name).used.Load() }
+			used := func() bool { return c.shardOf(q).node(q.Name).used.Load() }
 			gets(c, q)
 			require.False(t, used(), "storing is not use")
 			gets(c, q, dns.Effort{Untrusted: true})
@@ -330,7 +330,7 @@ func TestSweep(t *testing.T) {
 		gets(c, mxOf("failed.example"))
 		require.Equal(t, 2001, c.Stats().Entries)
 		time.Sleep(1000 * time.Second)
-		require.LessOrEqual(t, c.Stats().Entries, 1000+shards)
+		require.LessOrEqual(t, c.Stats().Entries, 1000+shardCount)
 		c.sound(t)
 		time.Sleep(1100 * time.Second)
 		require.Zero(t, c.Stats().Entries)
@@ -362,7 +362,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 1:
 					c.List(Matching("d1"), 10)
 				case 2:
-					c.shards[rand.IntN(shards)].sweep(time.Now(), c.options.Epoch())
+					c.shards[rand.IntN(shardCount)].sweep(time.Now(), c.options.Epoch())
 				case 3:
 					c.Stats()
 				case 4:

@@ -7,10 +7,10 @@
 //  2. A live answer stays, and the callers receive it. An expired secure MX or TLSA RRset is served for one hour more.
 //     Otherwise the callers receive the failure, and must defer.
 //  3. The failure is kept beside the answer. For one second the question is not asked again (RFC 9520 section 3.2).
-//  4. If it then fails again, the time doubles, up to five minutes. A success ends it.
-//  5. It also ends when the epoch changes: the servers, the trust in them or their self-test's result have changed, or
-//     an outage of all servers has ended, so that the failure says nothing about the name.
-//  6. Five minutes after its last back-off it is forgotten.
+//  4. Each further failure doubles this back-off, up to five minutes. An answer ends it, unless an earlier one stays.
+//  5. It also ends when the epoch changes: the failure then says nothing about the name, because the servers, the trust
+//     in them or the result of their self-test have changed, or an outage of all servers has ended.
+//  6. Five minutes after its back-off the failure is removed, if no answer beside it can be used.
 package dnscache
 
 import (
@@ -33,12 +33,12 @@ type Options struct {
 	MaxEntries int
 	// MaxBytes bounds their size if it is less than that; 0: no further bound.
 	MaxBytes int64
-	// Epoch returns the present epoch of the next resolver, which is always the zero Epoch without it.
+	// Epoch returns the current epoch of the next resolver. Nil means that the epoch never changes.
 	Epoch func() dns.Epoch
-	// Doubt, if not nil, is called when an insecure answer arrives although the last one to the question, live or just
-	// expired, is secure: the resolver may no longer validate. It must not block.
-	Doubt  func()
-	Logger *slog.Logger
+	// Contradicted, if not nil, is called when an insecure answer arrives although the last answer to the question,
+	// live or just expired, is secure: the resolver may no longer validate. It must not block.
+	Contradicted func()
+	Logger       *slog.Logger
 }
 
 // Cache is a dns.Resolver in front of another. It keeps answers until their TTL ends. A live secure answer is never
@@ -47,14 +47,14 @@ type Cache struct {
 	next    dns.Resolver
 	options Options // with the defaults
 	seed    maphash.Seed
-	shards  [shards]*shard
-	ended   chan struct{} // of calls that need no work
-	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
-	deliveries, untrusted, ahead *share
-	stats                        counters
+	shards  [shardCount]*shard
+	ended   chan struct{} // closed: dns.Call.Done of calls that need no work
+	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted.
+	deliveries, untrusted, refreshes *callPool
+	stats                            counters
 }
 
-const shards = 64
+const shardCount = 64
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
@@ -70,26 +70,28 @@ type Stats struct {
 	MaxBytes   int64  `json:"max_bytes"` // what they may take
 	Hits       uint64 `json:"hits"`      // answers from the cache
 	Misses     uint64 `json:"misses"`    // lookups that called the next resolver
-	Failures   uint64 `json:"failures"`  // remembered failures
+	Failures   uint64 `json:"failures"`  // failures from the cache
 	Stale      uint64 `json:"stale"`     // expired secure answers that were served because the resolver failed
 	Kept       uint64 `json:"kept"`      // answers that did not replace a live secure one
 	Evicted    uint64 `json:"evicted"`
 	Refreshed  uint64 `json:"refreshed"`
 	MaxEntries int    `json:"max_entries"`
-	// Answers counts the results of the next resolver: secure and insecure answers, failures that it reported as bogus,
-	// and all others as failed.
+	// Answers counts the answers of the next resolver as secure or insecure, and its failures as bogus or failed.
 	Answers map[string]uint64 `json:"answers"`
 }
 
-// New returns an empty cache of the answers of next, which must end each lookup by itself. Run removes expired answers.
+// New returns an empty cache in front of next. It calls next without a deadline, so next must bound each lookup. Run
+// removes expired answers.
 func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
 	o.MaxBytes, o.Logger = cmp.Or(o.MaxBytes, math.MaxInt64), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Cache{next: next, options: o, seed: maphash.MakeSeed(), ended: make(chan struct{})}
-	c.deliveries, c.untrusted, c.ahead = newShare(c, maxCalls), newShare(c, maxUntrusted), newShare(c, maxRefreshes)
 	close(c.ended)
+	c.deliveries = newCallPool(c, maxDeliveries, c.ask)
+	c.untrusted = newCallPool(c, maxUntrusted, c.ask)
+	c.refreshes = newCallPool(c, maxRefreshes, c.refreshIfDue)
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
 	}
@@ -99,8 +101,7 @@ func New(next dns.Resolver, o Options) *Cache {
 
 // MaxBytes returns how many bytes that many entries may take: 1 KiB each, and at least 32 MiB.
 func MaxBytes(entries int) int64 {
-	const each, least = 1 << 10, 32 << 20
-	return max(int64(entries)*each, least)
+	return max(int64(entries)<<10, 32<<20)
 }
 
 // SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
@@ -109,27 +110,26 @@ func (c *Cache) SetMaxEntries(n int) {
 	bytes := min(MaxBytes(n), c.options.MaxBytes)
 	for i, s := range c.shards {
 		s.mu.Lock()
-		s.limit, s.bytesLimit = max((n+i)/shards, 1), bytes/shards // the limits add up to n
+		s.limit, s.bytesLimit = max((n+i)/shardCount, 1), bytes/shardCount // the limits add up to n
 		s.mu.Unlock()
 	}
 }
 
-// Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
+// Run removes entries that can no longer be used, until ctx ends. While it runs, workers make calls for deliveries.
 func (c *Cache) Run(ctx context.Context) error {
-	const sweepInterval = time.Second // one shard each
 	c.deliveries.startWorkers(ctx)
-	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
+	for i, tick := 0, time.Tick(time.Second); ; i++ { // one shard per second
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick:
 			now := time.Now()
-			c.shards[i%shards].removeIf(c.options.Epoch, func(e *entry) bool { return e.dead(now) })
+			c.shards[i%shardCount].removeIf(c.options.Epoch, func(e *entry) bool { return e.removable(now) })
 		}
 	}
 }
 
-// Stats returns the present counters.
+// Stats returns the current counters.
 func (c *Cache) Stats() Stats {
 	n := &c.stats
 	st := Stats{
@@ -158,17 +158,16 @@ func (c *Cache) Version() uint64 {
 	return 1 + c.stats.changes.Load() + uint64(e.Answers) + uint64(e.Failures)
 }
 
-func (c *Cache) shard(q dns.Question) *shard {
+func (c *Cache) shardOf(q dns.Question) *shard {
 	name, _ := locate(q)
-	return c.shards[maphash.String(c.seed, name)%shards]
+	return c.shards[maphash.String(c.seed, name)%shardCount]
 }
 
 // Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
 // is a *dns.Error, or dns.ErrNotCached with e.CacheOnly.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	const noLimit = math.MaxInt64 // other than that of ctx
-	return dns.Ask(ctx, c, q, e, time.Now().Add(noLimit))
+	return dns.Ask(ctx, c, q, e, time.Now().Add(math.MaxInt64)) // waits as long as ctx allows
 }
 
 // Start starts a Lookup, and does not wait.
@@ -190,21 +189,22 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 
 // remembered returns the answer or the failure that is known. If the caller's deadline has passed (late), the resolver
 // counts as failing, because it takes so long.
-func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
-	e, n := c.shard(q).get(q, c.options.Epoch())
+func (c *Cache) remembered(q dns.Question, effort dns.Effort, late bool) (*dns.RRset, error) {
+	e, n := c.shardOf(q).get(q, c.options.Epoch())
 	now := time.Now()
-	if known := e.alive(now) || e.waits(now) || late && e.usable(now); !known {
+	known := e.live(now) || e.inBackOff(now) || late && e.liveOrStale(now)
+	if !known {
 		return nil, dns.ErrNotCached
 	}
 	// An untrusted lookup does not count as use: a remote party could otherwise evict what this site needs.
-	if !by.Untrusted && !n.used.Load() {
+	if !effort.Untrusted && !n.used.Load() {
 		n.used.Store(true)
 	}
 	switch {
-	case e.alive(now):
+	case e.live(now):
 		c.stats.hits.Add(1)
-		c.refreshAhead(&e, by, now)
-	case e.usable(now):
+		c.refreshAhead(&e, effort, now)
+	case e.liveOrStale(now):
 		c.stats.stale.Add(1)
 	default:
 		c.stats.failures.Add(1)

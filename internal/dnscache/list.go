@@ -50,12 +50,12 @@ func Within(domain string) func(name string) bool {
 	}
 }
 
-// List returns at most limit entries that are of use (0: all) and whose names match, sorted by name and type.
+// List returns at most limit entries (0: all) that can be used and whose names match, sorted by name and type.
 func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 	now, list := time.Now(), []Entry{}
 	for _, s := range c.shards {
 		s.removeIf(c.options.Epoch, func(e *entry) bool {
-			if match(e.Name) && !e.dead(now) {
+			if match(e.Name) && !e.removable(now) {
 				list = append(list, e.show(now))
 			}
 			return false
@@ -81,15 +81,13 @@ func (c *Cache) Flush(match func(name string) bool) (removed int) {
 
 func (e *entry) show(now time.Time) Entry {
 	shown := Entry{Name: strings.Clone(e.Name), Type: e.Type, Data: []string{}}
-	if e.backOff > 0 {
-		shown.Failure, shown.Retry = e.failure.Reason, e.retry
-	}
-	if !e.usable(now) {
+	shown.Failure, shown.Retry = e.failure.Reason, e.retry // both zero if the last lookup did not fail
+	if !e.liveOrStale(now) {
 		return shown
 	}
 	r := e.answer()
 	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, append(shown.Data, r.Data()...)
-	shown.Stored = r.Expires.Add(-e.life)
+	shown.Stored = r.Expires.Add(-e.ttl)
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

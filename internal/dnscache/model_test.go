@@ -26,7 +26,7 @@ func (m *model) usable() bool {
 	return m.answer != nil && m.answer.Epoch == m.epoch.Answers
 }
 
-func (m *model) alive() bool { return m.usable() && time.Now().Before(m.answer.Expires) }
+func (m *model) live() bool { return m.usable() && time.Now().Before(m.answer.Expires) }
 
 func (m *model) stale() bool {
 	return m.usable() && m.answer.Status == dns.Secure && !m.answer.Stale && (len(m.answer.MX()) > 0 || len(m.answer.TLSA()) > 0) && time.Since(m.answer.Expires) <= time.Hour
@@ -39,7 +39,7 @@ func (m *model) backingOff() bool {
 // cached returns what is known without asking; asks is set if there is nothing. A nil answer is a failure.
 func (m *model) cached() (r *dns.RRset, asks bool) {
 	switch {
-	case m.alive():
+	case m.live():
 		return m.answer, false
 	case m.backingOff() && m.stale():
 		return m.answer, false
@@ -57,13 +57,13 @@ func (m *model) learn(r *dns.RRset) *dns.RRset {
 			m.backOff = time.Second
 		}
 		m.failing, m.failureOf, m.retry = true, m.epoch, time.Now().Add(m.backOff)
-		if m.alive() || m.stale() {
+		if m.live() || m.stale() {
 			return m.answer
 		}
 		m.answer = nil
 		return nil
 	}
-	if m.alive() && m.answer.Status == dns.Secure && (r.Status != dns.Secure || r.Stale) {
+	if m.live() && m.answer.Status == dns.Secure && (r.Status != dns.Secure || r.Stale) {
 		return m.answer
 	}
 	m.failing, m.answer = false, r
@@ -75,7 +75,7 @@ func (m *model) learn(r *dns.RRset) *dns.RRset {
 
 // sweep removes what is of no use.
 func (m *model) sweep() {
-	if !m.alive() && !m.stale() && (!m.failing || m.failureOf != m.epoch || time.Since(m.retry) > 5*time.Minute) {
+	if !m.live() && !m.stale() && (!m.failing || m.failureOf != m.epoch || time.Since(m.retry) > 5*time.Minute) {
 		*m = model{epoch: m.epoch}
 	}
 }
@@ -130,12 +130,12 @@ func (w *world) question() (dns.Question, *model, dns.Effort) {
 // step does something at random, in the cache and in the model, and compares.
 func (w *world) step(t *testing.T) string {
 	t.Helper()
-	q, m, by := w.question()
+	q, m, effort := w.question()
 	before := w.next.queries()
 	switch action := w.rand.IntN(20); action {
 	case 0, 1, 2, 3, 4, 5, 6, 7:
 		want, asks := m.cached()
-		got, err := w.cache.Lookup(t.Context(), q, by)
+		got, err := w.cache.Lookup(t.Context(), q, effort)
 		require.Equal(t, asks, w.next.queries() > before, "a query is sent where nothing is known, and only there")
 		if asks {
 			want = w.learn(q, m)
@@ -144,7 +144,7 @@ func (w *world) step(t *testing.T) string {
 		return "lookup"
 	case 8, 9, 10:
 		want, asks := m.cached()
-		got, err := w.cache.Lookup(t.Context(), q, dns.Effort{CacheOnly: true, Untrusted: by.Untrusted})
+		got, err := w.cache.Lookup(t.Context(), q, dns.Effort{CacheOnly: true, Untrusted: effort.Untrusted})
 		require.Equal(t, before, w.next.queries())
 		if asks {
 			require.ErrorIs(t, err, dns.ErrNotCached)
@@ -157,7 +157,7 @@ func (w *world) step(t *testing.T) string {
 		w.learn(q, m)
 		return "refresh"
 	case 14, 15, 16:
-		steps := []time.Duration{tick, time.Second, 30 * time.Second, 5 * time.Minute, time.Hour, 24 * time.Hour}
+		steps := []time.Duration{packedUnit, time.Second, 30 * time.Second, 5 * time.Minute, time.Hour, 24 * time.Hour}
 		d := steps[w.rand.IntN(len(steps))]
 		time.Sleep(d)
 		return d.String()
@@ -202,13 +202,13 @@ func (w *world) learn(q dns.Question, m *model) *dns.RRset {
 }
 
 // compare checks a result against the model, and, whatever the model says, that it is never weaker than the freshest
-// facts that were secure and are alive, and never older than they may be.
+// facts that were secure and are live, and never older than they may be.
 func (w *world) compare(t *testing.T, q dns.Question, got *dns.RRset, err error, want *dns.RRset) {
 	t.Helper()
 	require.Equal(t, want == nil, err != nil)
 	require.Equal(t, want, got)
 	if secure := w.secure[q]; secure != nil && time.Now().Before(secure.Expires) {
-		require.Equal(t, secure, got, "weaker than the freshest facts that were secure and alive")
+		require.Equal(t, secure, got, "weaker than the freshest facts that were secure and live")
 	}
 	if got == nil || w.said == got {
 		return

@@ -17,22 +17,22 @@ type node struct {
 	used   atomic.Bool // since the eviction pointer passed
 }
 
-// prefixes are the beginnings of names that share the node of the name that follows. The list is fixed, so a remote
-// party cannot make a node grow.
-var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
+// nodeLabels are the leading labels of names that share the node of the name that follows. The list is fixed, so a
+// remote party cannot make a node grow.
+var nodeLabels = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
-// key tells the entries of a node apart, by the type and the index of the prefix.
+// key tells the entries of a node apart, by the type and the index in nodeLabels.
 type key uint32
 
 // locate returns the name of the node for a question, and its key there.
 func locate(q dns.Question) (name string, k key) {
 	at := 0
-	for i, p := range prefixes {
-		if strings.HasPrefix(q.Name, p) {
+	for i, labels := range nodeLabels {
+		if strings.HasPrefix(q.Name, labels) {
 			at = i
 		}
 	}
-	return q.Name[len(prefixes[at]):], key(q.Type)*key(len(prefixes)) + key(at)
+	return q.Name[len(nodeLabels[at]):], key(q.Type)*key(len(nodeLabels)) + key(at)
 }
 
 func (n *node) domain() string {
@@ -41,8 +41,8 @@ func (n *node) domain() string {
 }
 
 func (n *node) question(k key) dns.Question {
-	const step = key(len(prefixes))
-	return dns.Question{Name: prefixes[k%step] + n.domain(), Type: dns.Type(k / step)}
+	const perType = key(len(nodeLabels))
+	return dns.Question{Name: nodeLabels[k%perType] + n.domain(), Type: dns.Type(k / perType)}
 }
 
 // entries calls f with the key of each entry, and with the packed entry, until f returns false. A nil node has none.
@@ -50,10 +50,10 @@ func (n *node) entries(f func(k key, packed string) bool) {
 	if n == nil {
 		return
 	}
-	e := ""
+	item := ""
 	for _, rest := dns.CutItem(n.packed); rest != ""; {
-		e, rest = dns.CutItem(rest)
-		if k, _ := dns.CutNumber(e); !f(key(k), e) {
+		item, rest = dns.CutItem(rest)
+		if k, _ := dns.CutNumber(item); !f(key(k), item) {
 			return
 		}
 	}
@@ -66,9 +66,9 @@ func (n *node) count() (entries int) {
 	return entries
 }
 
-// with returns a node for the question, with e in place of its earlier entry, or without an entry if e is nil; s.mu is
-// held.
-func (s *shard) with(q dns.Question, e *entry) *node {
+// nodeWith returns a new node for the name of a question, with e in place of the entry for the question, or without one
+// if e is nil; s.mu is held.
+func (s *shard) nodeWith(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
 	b, head := dns.AppendItem(make([]byte, 0, 512), nil, name), make([]byte, 0, 256) // on the stack
 	for k, packed := range s.node(name).entries {
@@ -82,34 +82,35 @@ func (s *shard) with(q dns.Question, e *entry) *node {
 	return &node{packed: string(b)}
 }
 
-// tick is the unit of packed moments.
-const tick = 100 * time.Millisecond
+// packedUnit is the unit of packed moments.
+const packedUnit = 100 * time.Millisecond
 
-// flags returns what is packed into one octet, together with the status. failed is set if there is a failure, and alias
-// if the owner is not the name.
-func (e *entry) flags(failed, alias *bool) [6]*bool {
-	return [...]*bool{&e.NXDomain, &e.Stale, &e.warned, failed, &e.failure.Bogus, alias}
-}
+// The bits of the flags in a number that has the status in its lowest two bits. The failed bit is set if there is a
+// failure, and the alias bit if the owner is not the name.
+const bitNXDomain, bitStale, bitWarned, bitFailed, bitBogus, bitAlias = 2, 3, 4, 5, 6, 7
 
 // pack appends the entry with its key, but without its data, which come last. Most entries have neither a failure nor
 // an owner of another name; these then take no room. Moments are counted from origin.
 func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
-	moment := func(t time.Time) uint64 { return uint64(max(t.Sub(origin), 0) / tick) }
+	moment := func(t time.Time) uint64 { return uint64(max(t.Sub(origin), 0) / packedUnit) }
 	failed, alias := e.backOff > 0, e.Owner != e.Name
-	flags := e.flags(&failed, &alias)
-	bits := byte(e.Status) << len(flags)
-	for i, set := range flags {
-		if *set {
-			bits |= 1 << i
+	flags := uint64(e.Status)
+	for bit, set := range [...]bool{
+		bitNXDomain: e.NXDomain, bitStale: e.Stale, bitWarned: e.warned,
+		bitFailed: failed, bitBogus: e.failure.Bogus, bitAlias: alias,
+	} {
+		if set {
+			flags |= 1 << bit
 		}
 	}
-	b = append(binary.AppendUvarint(b, uint64(k)), bits)
+	b = binary.AppendUvarint(b, uint64(k))
+	b = binary.AppendUvarint(b, flags)
 	b = binary.AppendUvarint(b, uint64(e.Epoch))
-	b = binary.AppendUvarint(b, uint64(e.life/time.Second))
+	b = binary.AppendUvarint(b, uint64(e.ttl/time.Second))
 	b = binary.AppendUvarint(b, moment(e.Expires))
 	if failed {
 		b = binary.AppendUvarint(b, uint64(e.failure.Epoch.Failures))
-		b = binary.AppendUvarint(b, uint64(e.backOff/tick))
+		b = binary.AppendUvarint(b, uint64(e.backOff/packedUnit))
 		b = binary.AppendUvarint(b, moment(e.retry))
 		b = dns.AppendItem(b, nil, e.failure.Reason)
 	}
@@ -127,20 +128,18 @@ func (e *entry) unpack(q dns.Question, s string, origin time.Time) {
 		return n
 	}
 	next() // the key
-	var failed, alias bool
-	flags, bits := e.flags(&failed, &alias), s[0]
-	for i, set := range flags {
-		*set = bits>>i&1 == 1
-	}
-	e.Status, s = dns.Status(bits>>len(flags)), s[1:]
-	e.Epoch, e.life = uint32(next()), time.Duration(next())*time.Second
-	e.Expires = origin.Add(time.Duration(next()) * tick)
-	if failed {
-		e.failure.Question, e.failure.Epoch = q, dns.Epoch{Answers: e.Epoch, Failures: uint32(next())}
-		e.backOff, e.retry = time.Duration(next())*tick, origin.Add(time.Duration(next())*tick)
+	flags := next()
+	has := func(bit int) bool { return flags>>bit&1 == 1 }
+	e.Status, e.NXDomain, e.Stale, e.warned = dns.Status(flags&3), has(bitNXDomain), has(bitStale), has(bitWarned)
+	e.Epoch, e.ttl = uint32(next()), time.Duration(next())*time.Second
+	e.Expires = origin.Add(time.Duration(next()) * packedUnit)
+	if has(bitFailed) {
+		e.failure.Question, e.failure.Bogus = q, has(bitBogus)
+		e.failure.Epoch = dns.Epoch{Answers: e.Epoch, Failures: uint32(next())}
+		e.backOff, e.retry = time.Duration(next())*packedUnit, origin.Add(time.Duration(next())*packedUnit)
 		e.failure.Reason, s = dns.CutItem(s)
 	}
-	if alias {
+	if has(bitAlias) {
 		e.Owner, s = dns.CutItem(s)
 	}
 	e.data = s

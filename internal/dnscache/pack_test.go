@@ -15,7 +15,7 @@ import (
 // other entries of the name.
 func TestPack(t *testing.T) {
 	c := New(nil, Options{})
-	s := c.shard(mxOf("host.example"))
+	s := c.shardOf(mxOf("host.example"))
 	at := func(d time.Duration) time.Time { return s.origin.Add(d) }
 	answers := []dns.RRset{
 		{Type: dns.TypeMX, Records: []dns.MX{{Preference: 65535, Host: "mx.example"}, {Host: ""}, {Preference: 1, Host: strings.Repeat("x", 300)}}},
@@ -30,27 +30,27 @@ func TestPack(t *testing.T) {
 	}
 	want := map[dns.Question]*entry{}
 	for i, r := range answers {
-		for j, prefix := range prefixes {
-			q := dns.Question{Name: prefix + "host.example", Type: r.Type}
+		for j, labels := range nodeLabels {
+			q := dns.Question{Name: labels + "host.example", Type: r.Type}
 			r.Name, r.Owner, r.Status = q.Name, q.Name, dns.Insecure+dns.Status((i+j)%2)
 			r.Epoch, r.Expires, r.Stale = uint32(i<<12), at(time.Duration(i)*time.Hour), j%2 == 0
 			if j%3 == 0 {
 				r.Owner = "alias.example"
 			}
-			e := &entry{RRset: r, data: r.Pack(), life: time.Until(r.Expires).Round(time.Second), warned: j == 2}
+			e := &entry{RRset: r, data: r.Pack(), ttl: time.Until(r.Expires).Round(time.Second), warned: j == 2}
 			e.Records = nil
 			if j == 3 {
 				if i == 1 {
 					*e = unknown(q)
 					e.Epoch, e.Expires = r.Epoch, s.origin
 				}
-				e.backOff, e.retry = 5*time.Minute, at(1<<31*tick)
+				e.backOff, e.retry = 5*time.Minute, at(1<<31*packedUnit)
 				e.failure = dns.Error{Question: q, Reason: "SERVFAIL", Bogus: i%2 == 0, Epoch: dns.Epoch{Answers: r.Epoch, Failures: 1 << 31}}
 			}
 			if i != 1 || j != 3 {
 				require.Equal(t, &r, e.answer())
 			}
-			s.put(s.with(q, e))
+			s.put(s.nodeWith(q, e))
 			want[q] = e
 		}
 	}
@@ -61,7 +61,7 @@ func TestPack(t *testing.T) {
 		require.Equal(t, *e, got)
 	}
 	for q := range want {
-		s.put(s.with(q, nil))
+		s.put(s.nodeWith(q, nil))
 		got, _ := s.get(q, dns.Epoch{})
 		require.Equal(t, unknown(q), got)
 	}

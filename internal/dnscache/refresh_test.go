@@ -68,7 +68,7 @@ func TestRefreshDoesNotWait(t *testing.T) {
 		next.set(says(dns.Secure, time.Hour, false))
 		gets(c, mxOf("example.com"))
 		time.Sleep(time.Hour - time.Minute)
-		s := c.shard(mxOf("example.com"))
+		s := c.shardOf(mxOf("example.com"))
 		s.mu.Lock()
 		require.Equal(t, "secure", cached(c, mxOf("example.com"))) // did not end before
 		s.mu.Unlock()
@@ -203,13 +203,13 @@ func TestRefreshAfterAnother(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		gets(c, mxOf("example.com"))
 		for range 3 {
-			<-c.ahead.start(mxOf("example.com")).Done
+			<-c.refreshes.start(mxOf("example.com")).Done
 		}
 		require.Equal(t, 1, next.queries())
 		require.Zero(t, c.Stats().Refreshed)
 		time.Sleep(time.Hour - time.Second)
 		for range 3 {
-			<-c.ahead.start(mxOf("example.com")).Done
+			<-c.refreshes.start(mxOf("example.com")).Done
 		}
 		require.Equal(t, 2, next.queries())
 		require.EqualValues(t, 1, c.Stats().Refreshed)
@@ -217,9 +217,9 @@ func TestRefreshAfterAnother(t *testing.T) {
 }
 
 // An entry for whose refresh there is no room is refreshed by a later hit.
-func TestRefreshAfterTheShareWasFull(t *testing.T) {
+func TestRefreshAfterThePoolWasFull(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.ahead = newShare(c, 1)
+		c.refreshes.limit = 1
 		gets(c, mxOf("first.example"))
 		gets(c, mxOf("second.example"))
 		next.mu.Lock()

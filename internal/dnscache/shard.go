@@ -10,15 +10,13 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// shard holds a part of the nodes. A go-cache instance holds them by name; it is used without expiry and without
-// janitor. The ring holds the same nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips
-// nodes that were used since its last round and evicts the first that was not. So the bound is hard, and names in use
-// survive a flood of others.
+// shard holds a part of the nodes, by name in a go-cache instance without expiry and janitor. The ring holds the same
+// nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips nodes that were used since its
+// last round, and evicts the first that was not. So the bound is hard, and names in use survive a flood of others.
 type shard struct {
-	nodes *gocache.Cache
-	stats *counters
-	// origin is what the moments of entries are counted from.
-	origin time.Time
+	nodes  *gocache.Cache
+	stats  *counters
+	origin time.Time // when the shard was made; packed moments are counted from it
 
 	mu         sync.Mutex // of writers; guards what follows and keeps it in step with nodes
 	limit      int        // of entries, at least 1
@@ -26,7 +24,7 @@ type shard struct {
 	count      int // of entries
 	bytes      int64
 	ring       []*node
-	pointer    int // the next candidate for eviction
+	pointer    int // the last candidate for eviction
 }
 
 // weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring,
@@ -47,16 +45,15 @@ func (s *shard) node(name string) *node {
 	return n
 }
 
-// get returns the entry for a canonical question, and the node of its name. If nothing is known at the present epoch,
-// the entry is neither an answer nor a failure.
-func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
+// get returns what is known about a canonical question at the current epoch, if anything, and the node of its name.
+func (s *shard) get(q dns.Question, current dns.Epoch) (e entry, n *node) {
 	name, wanted := locate(q)
 	n = s.node(name)
 	e = unknown(q)
 	for k, packed := range n.entries {
 		if k == wanted {
 			e.unpack(q, packed, s.origin)
-			e.removeVoid(present)
+			e.removeVoid(current)
 			break
 		}
 	}
@@ -73,7 +70,7 @@ func (s *shard) put(n *node) {
 		s.ring[n.slot] = n
 		s.count -= old.count()
 		s.bytes -= old.weigh()
-	} else { // just behind the pointer, which arrives there last
+	} else { // at the place that the pointer reaches last
 		s.ring = append(s.ring, n)
 		s.swap(len(s.ring)-1, min(s.pointer, len(s.ring)-1))
 	}
@@ -104,35 +101,35 @@ func (s *shard) swap(a, b int) {
 	s.ring[a].slot, s.ring[b].slot = int32(a), int32(b)
 }
 
-// evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes
-// any node, because concurrent hits could mark each one again before the pointer arrives.
+// evict removes one node, if possible not latest; s.mu is held and there is a node. After two rounds it takes any node,
+// because concurrent hits could mark each one again before the pointer arrives.
 func (s *shard) evict(latest *node) {
-	for steps := 0; ; steps++ {
+	for range 2 * len(s.ring) {
 		s.pointer = (s.pointer + 1) % len(s.ring)
-		n := s.ring[s.pointer]
-		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
-			s.stats.evicted.Add(uint64(n.count()))
-			s.stats.changes.Add(1)
-			s.remove(n)
-			return
+		if n := s.ring[s.pointer]; n != latest && !n.used.Swap(false) {
+			break
 		}
 	}
+	n := s.ring[s.pointer]
+	s.stats.evicted.Add(uint64(n.count()))
+	s.stats.changes.Add(1)
+	s.remove(n)
 }
 
-// removeIf removes the entries for which f returns true, and returns their number. It blocks writers of this shard, and
-// never hits.
+// removeIf removes the entries for which f returns true, and returns their number. It blocks writers, but never hits.
 func (s *shard) removeIf(epoch func() dns.Epoch, f func(*entry) bool) (removed int) {
 	var e entry
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	present := epoch()
+	current := epoch()
 	for _, n := range slices.Backward(s.ring) { // the last node takes the place of a removed one
 		for k, packed := range n.entries {
 			q := n.question(k)
 			e.unpack(q, packed, s.origin)
-			if e.removeVoid(present); f(&e) {
+			e.removeVoid(current)
+			if f(&e) {
 				removed++
-				s.put(s.with(q, nil))
+				s.put(s.nodeWith(q, nil))
 			}
 		}
 	}

@@ -15,8 +15,7 @@ const (
 	maxStaleTTL = 30 * time.Second
 	// maxStale is how long after its expiry an answer is served if the resolver fails.
 	maxStale = time.Hour
-	// A failure is not tried again for minBackOff, then for twice as long each time, up to maxBackOff (RFC 9520 section
-	// 3.2).
+	// A failed lookup is not repeated for minBackOff, then for twice as long each time (RFC 9520 section 3.2).
 	minBackOff = time.Second
 	maxBackOff = 5 * time.Minute
 	// refreshMinTTL is how long an answer must live to be refreshed ahead of its expiry.
@@ -25,14 +24,14 @@ const (
 
 // capped returns r, or a copy that expires at the cap.
 func capped(r *dns.RRset, now time.Time) *dns.RRset {
-	most := maxTTL
+	longest := maxTTL
 	if r.Empty() {
-		most = maxDenialTTL
+		longest = maxDenialTTL
 	}
 	if r.Stale {
-		most = maxStaleTTL
+		longest = maxStaleTTL
 	}
-	if end := now.Add(most); r.Expires.After(end) {
+	if end := now.Add(longest); r.Expires.After(end) {
 		shorter := *r
 		shorter.Expires = end
 		return &shorter
@@ -40,16 +39,25 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 	return r
 }
 
-// due reports whether the answer is in the last tenth of its life, and may be refreshed.
-func (e *entry) due(now time.Time) bool {
-	return e.life >= refreshMinTTL && e.Expires.Sub(now) <= e.life/10 && !e.waits(now)
+// refreshDue reports whether the answer is in the last tenth of its TTL, and may be refreshed.
+func (e *entry) refreshDue(now time.Time) bool {
+	return e.ttl >= refreshMinTTL && e.Expires.Sub(now) <= e.ttl/10 && !e.inBackOff(now)
 }
 
-// refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
-// chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
-// that is not in use is never refreshed; neither is one for an untrusted lookup.
-func (c *Cache) refreshAhead(e *entry, by dns.Effort, now time.Time) {
-	if !by.Untrusted && e.due(now) && (e.Expires.Sub(now) <= e.life/20 || rand.IntN(4) == 0) {
-		c.ahead.start(dns.Question{Name: e.Name, Type: e.Type})
+// refreshAhead may start a lookup that replaces an answer before it expires: for a quarter of the hits in the last
+// tenth of its TTL, and for all in the last twentieth. So answers that arrived together are not refreshed together. It
+// is called for hits only, so an entry that is not in use is never refreshed; neither is one for an untrusted lookup.
+func (c *Cache) refreshAhead(e *entry, effort dns.Effort, now time.Time) {
+	if !effort.Untrusted && e.refreshDue(now) && (e.Expires.Sub(now) <= e.ttl/20 || rand.IntN(4) == 0) {
+		c.refreshes.start(dns.Question{Name: e.Name, Type: e.Type})
 	}
+}
+
+// refreshIfDue makes the lookup of a refresh, unless another has just replaced the answer. Nothing uses its result.
+func (c *Cache) refreshIfDue(q dns.Question) (*dns.RRset, error) {
+	if e, _ := c.shardOf(q).get(q, c.options.Epoch()); !e.refreshDue(time.Now()) {
+		return nil, nil
+	}
+	c.stats.refreshed.Add(1)
+	return c.ask(q)
 }

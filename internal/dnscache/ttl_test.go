@@ -96,31 +96,30 @@ func TestAStaleAnswerIsNotServedStale(t *testing.T) {
 	})
 }
 
-// The resolver may have been restarted without validation: an insecure answer that meets a live secure one raises
-// doubt.
-func TestAnInsecureAnswerToASecureQuestionRaisesDoubt(t *testing.T) {
+// The resolver may have been restarted without validation: an insecure answer contradicts a secure one.
+func TestAnInsecureAnswerContradictsASecureOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
-		doubts := 0
-		c := New(next, Options{Doubt: func() { doubts++ }})
+		contradictions := 0
+		c := New(next, Options{Contradicted: func() { contradictions++ }})
 		gets(c, mxOf("example.com"))
 		c.refresh(mxOf("example.com"))
 		next.set(fails)
 		c.refresh(mxOf("example.com"))
-		require.Zero(t, doubts)
+		require.Zero(t, contradictions)
 		next.set(says(dns.Insecure, time.Hour, false))
 		gets(c, mxOf("insecure.example"))
-		require.Zero(t, doubts)
+		require.Zero(t, contradictions)
 		c.refresh(mxOf("example.com"))
-		require.Equal(t, 1, doubts)
+		require.Equal(t, 1, contradictions)
 		next.set(says(dns.Insecure, time.Hour, true))
 		c.refresh(mxOf("example.com"))
-		require.Equal(t, 2, doubts, "a denial too")
+		require.Equal(t, 2, contradictions, "a denial too")
 		time.Sleep(time.Hour)
 		require.Equal(t, "insecure denied", gets(c, mxOf("example.com")))
-		require.Equal(t, 3, doubts, "the secure answer has expired only now")
+		require.Equal(t, 3, contradictions, "the secure answer has expired only now")
 		time.Sleep(time.Hour)
 		require.Equal(t, "insecure denied", gets(c, mxOf("example.com")))
-		require.Equal(t, 3, doubts, "there is no secure answer any more")
+		require.Equal(t, 3, contradictions, "there is no secure answer any more")
 	})
 }

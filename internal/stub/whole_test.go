@@ -86,7 +86,7 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
-		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch, Doubt: s.RetestSoon})
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch, Contradicted: s.RetestSoon})
 		look := func() string { return status(c, mxOf("example.com"), dns.Effort{}) }
 		require.Equal(t, "secure", look())
 		w.set(func() { w.weak = true })

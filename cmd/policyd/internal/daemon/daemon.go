@@ -93,7 +93,7 @@ func New(o Options) (*Daemon, error) {
 	setCollectorPace()
 	d.cache = dnscache.New(d.stub, dnscache.Options{
 		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
-		Doubt: d.stub.RetestSoon, Logger: d.log,
+		Contradicted: d.stub.RetestSoon, Logger: d.log,
 	})
 	d.site = postfix.New(loaded.Site(d.log))
 	d.promises = promises.New(promises.Options{

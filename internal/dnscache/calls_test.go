@@ -17,25 +17,25 @@ import (
 // Lookups of both classes are bounded. A lookup beyond the bound fails, and its failure is not remembered.
 func TestCallsAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
-		by    dns.Effort
-		share func(c *Cache) **share
+		effort dns.Effort
+		pool   func(c *Cache) *callPool
 	}{
-		"deliveries": {dns.Effort{}, func(c *Cache) **share { return &c.deliveries }},
-		"untrusted":  {dns.Effort{Untrusted: true}, func(c *Cache) **share { return &c.untrusted }},
+		"deliveries": {dns.Effort{}, func(c *Cache) *callPool { return c.deliveries }},
+		"untrusted":  {dns.Effort{Untrusted: true}, func(c *Cache) *callPool { return c.untrusted }},
 	} {
 		cachedRun(t, func(t *testing.T, cache *Cache, next *facts) {
 			const running = 20
-			*c.share(cache) = newShare(cache, running)
+			c.pool(cache).limit = running
 			next.delay = 10 * time.Second
 			var all sync.WaitGroup
 			for i := range running {
-				all.Go(func() { gets(cache, mxOf(fmt.Sprint("d", i, ".example")), c.by) })
+				all.Go(func() { gets(cache, mxOf(fmt.Sprint("d", i, ".example")), c.effort) })
 			}
 			synctest.Wait()
 			require.Equal(t, running, next.queries(), name)
-			require.Equal(t, "too many concurrent lookups", gets(cache, mxOf("one-more.example"), c.by))
+			require.Equal(t, "too many concurrent lookups", gets(cache, mxOf("one-more.example"), c.effort))
 			all.Wait()
-			require.Equal(t, "secure", gets(cache, mxOf("one-more.example"), c.by), "it was not remembered")
+			require.Equal(t, "secure", gets(cache, mxOf("one-more.example"), c.effort), "it was not remembered")
 		})
 	}
 }
@@ -54,7 +54,7 @@ func silent(next *facts) {
 }
 
 // Ten envelope senders per second, each with 31 hosts whose name servers are silent: lookups for deliveries take no
-// longer than without them, and the work for the senders stays within its share.
+// longer than without them, and the work for the senders stays within its pool.
 func TestUntrustedLookupsDoNotDelayDeliveries(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		silent(next)
