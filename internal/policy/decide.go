@@ -13,7 +13,7 @@ import (
 // empty, the rest of the Decision does not count: find these facts and call Decide again.
 //
 // The rules are tried in this order until one of them decides. A rule that does not apply may add the reason to Why.
-// Calls through a list of functions would move f, o and d to the heap: 850 bytes for each Decide, in twice the time.
+// A list of functions would move f, o and d to the heap: 850 bytes and 0.2 µs more for each Decide.
 func Decide(f Facts, o Options) (d Decision) {
 	switch {
 	case byOperator(&f, &o, &d):

@@ -15,7 +15,7 @@ import (
 // next hop in brackets the host is the next hop.
 func (f *Facts) Prefixed() (match []string) {
 	for i := range f.Hosts {
-		if h := &f.Hosts[i]; h.Class.Promises(f.Nexthop.Port) {
+		if h := &f.Hosts[i]; h.Class != prefix.None && h.Class.Promises(f.Nexthop.Port) { // None is the usual case
 			match = append(match, h.Name)
 		}
 	}
