@@ -5,9 +5,9 @@ import "strings"
 // Nearest returns the candidate that a word was probably meant to be, or "" if none is close. Upper and lower case
 // count as the same, and so do "_" and "-".
 func Nearest(word string, candidates []string) string {
-	const perMistake, most = 3, 5 // letters per mistake, and mistakes
+	const lettersPerMistake, maxMistakes = 3, 5
 	word = fold(word)
-	for n := range min(max(len(word)/perMistake, 1), most) + 1 {
+	for n := range min(max(len(word)/lettersPerMistake, 1), maxMistakes) + 1 {
 		for _, c := range candidates {
 			if n < len(c) && near(word, fold(c), n) {
 				return c
