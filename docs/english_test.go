@@ -29,7 +29,7 @@ var patterns = []struct {
 	{regexp.MustCompile(`\bbut (in|for) (tests?|a|the|one|those|it|this)\b`), nil, "except"},
 	{regexp.MustCompile(`\b(mend(s|ed|ing)?|anew|in vain|taken? for (a|an|the)|by heart|meanwhile|for ever)\b`), nil, "fix, again, treated as, from its cache, indefinitely"},
 	{regexp.MustCompile(`\b(droughts?|patience|hand of the clock|worldly|landings?|strangers?|floors? of|the house)\b`), nil, "outage, timeout, eviction pointer, result, untrusted senders, layer, the code"},
-	{regexp.MustCompile(`(^|[.:;,] )(W|w)ho(ever)? (is|has|can|may|sits|asks|sends|knows|forges|reads|reaches|wants)\b[^?]*$`), nil, "anyone who, an attacker who, a client that"},
+	{regexp.MustCompile(`(^|[.:;,] )(W|w)ho(ever)? (is|has|can|may|sits|adds|asks|sends|knows|makes|forges|reads|reaches|wants)\b[^?]*$`), nil, "anyone who, an attacker who, a client that"},
 	{regexp.MustCompile(`(^|[.:;] )What (is|has|was|cannot|can|came|failed|clients|makes|they|it|that|they)\b[^?:]*$`), nil, "begin with a noun"},
 	{regexp.MustCompile(`\b(says?|tells?|said|told|hears?|heard) (of|whether|so)\b|\b(is|are|was|were) told\b|\bbelieve[sd]?\b`), nil, "reports whether, is notified, trusts"},
 	{regexp.MustCompile(`\b[0-9]+(,[0-9]{3})* [a-zA-Z]+ (a|an|each) (second|minute|hour|day|line|request|record|query|lookup)\b|\bone a (line|minute|second)\b`), nil, "per"},
@@ -125,27 +125,48 @@ func passagesOfGo(t *testing.T, path string) []passage {
 	return passages
 }
 
-// passagesOfText returns the paragraphs outside code blocks and quotations.
+// itemMarker is what an item of a list, or the definition of a term, begins with.
+var itemMarker = regexp.MustCompile(`^\s*([-*]|[0-9]+\.|:) +`)
+
+// passagesOfText returns the paragraphs, the items of lists and the cells of tables outside code blocks and quotations.
 func passagesOfText(text string) []passage {
 	var passages []passage
 	var paragraph []string
 	code := false
-	all := strings.Split(text+"\n", "\n")
-	for i, line := range all {
+	for i, line := range strings.Split(text+"\n", "\n") {
 		if strings.HasPrefix(line, "```") {
 			code = !code
 			line = ""
 		}
-		if !code && strings.TrimLeft(line, "# \t") != "" && line[0] != '>' && !strings.HasPrefix(line, "    ") {
-			paragraph = append(paragraph, strings.TrimLeft(line, "# \t"))
-			continue
-		}
-		if len(paragraph) > 0 {
+		item, row := itemMarker.MatchString(line), strings.HasPrefix(line, "|")
+		words := strings.TrimLeft(itemMarker.ReplaceAllString(line, ""), "# \t")
+		skipped := code || words == "" || line[0] == '>' || strings.HasPrefix(line, "    ") && !item && len(paragraph) == 0
+		if len(paragraph) > 0 && (skipped || item || row) {
 			passages = append(passages, passage{i + 1 - len(paragraph), sentence(strings.Join(paragraph, " "))})
 			paragraph = nil
 		}
+		switch {
+		case skipped:
+		case row:
+			for cell := range strings.SplitSeq(line, "|") {
+				passages = append(passages, passage{i + 1, sentence(cell)})
+			}
+		default:
+			paragraph = append(paragraph, words)
+		}
 	}
 	return passages
+}
+
+func TestListsAndTablesAreRead(t *testing.T) {
+	t.Parallel()
+	var found []string
+	for _, p := range passagesOfText("A first\nparagraph:\n- one\n  item\n- another\n\n**term**\n:   its meaning\n    on two lines\n\n| a | b |\n\n    code\n\n```\nx\n```\n") {
+		if p.text != "" {
+			found = append(found, fmt.Sprintf("%d %s", p.line, p.text))
+		}
+	}
+	require.Equal(t, []string{"1 A first paragraph:", "3 one item", "5 another", "7 **term**", "8 its meaning on two lines", "11 a", "11 b"}, found)
 }
 
 // sentence joins lines.
