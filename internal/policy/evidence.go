@@ -77,11 +77,9 @@ func stsFailure(r mtasts.Result) string {
 // promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that
 // could not be obtained. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
-	switch {
-	case prefixCounts(f, o):
-		return true, false
-	case f.Nexthop.Port != SMTPPort:
-		return false, false
+	made = prefixCounts(f, o)
+	if made || f.Nexthop.Port != SMTPPort {
+		return made, false
 	}
 	missing = stsMissing(f, o)
 	return !missing && (stsEnforced(f, o) || stsUnknown(f, o)), missing

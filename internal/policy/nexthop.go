@@ -59,8 +59,7 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 // 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
 // false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
-	const longest = 4 * 255 // a U-label takes at most four times the octets of its A-label
-	if len(s) > longest {
+	if len(s) > 4*255 { // a U-label takes at most four times the octets of its A-label
 		return "", false
 	}
 	s, ok := dns.ToASCII(strings.TrimSuffix(s, "."))

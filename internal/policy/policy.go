@@ -5,11 +5,10 @@
 // the facts that are still missing. Package gather fetches them and calls again, until nothing is missing. So a rule
 // and the facts that it rests on are in one place, and no fact is fetched without a rule that uses it.
 //
-// The rules are in decide.go, in the order in which they apply, except those for promises that have vanished, in
-// promises.go, and for relay hosts, in relay.go. evidence.go draws conclusions from the facts for the rules. route.go
-// has the rules for routes, expected.go the questions that are asked early, survey.go the reasons that operators see,
-// and address_limit.go a warning about hosts that Postfix never tries. The table tests beside them are the
-// specification. Only render.go writes what Postfix reads.
+// The rules are in decide.go, in their order, except those for promises that have vanished (promises.go) and for relay
+// hosts (relay.go). evidence.go draws conclusions from the facts. route.go has the rules for routes, expected.go the
+// questions that are asked early, survey.go the reasons that operators see, and address_limit.go a warning about hosts
+// that Postfix never tries. The table tests are the specification. Only render.go writes what Postfix reads.
 package policy
 
 import "github.com/policyd/policyd/internal/promises"

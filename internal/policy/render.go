@@ -71,8 +71,7 @@ func reportText(r *mtasts.Result) string {
 	if r.Failure != "" {
 		b.WriteString(" policy_failure=" + string(r.Failure))
 	}
-	const limit = 50_000 // half of what a reply may have
-	if b.Len() > limit {
+	if b.Len() > 50_000 { // half of what a reply may have
 		return ""
 	}
 	return b.String()
