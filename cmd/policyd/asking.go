@@ -17,7 +17,7 @@ func asks[T any](
 	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
-		cmd.Long += "\n\nExit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or\nsettings."
+		cmd.Long += "\n\nExit status: 0, 1 the daemon is not running, or you have no access to its socket,\n2 usage or settings."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		socket, err := c.daemon(cmd)

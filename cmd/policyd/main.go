@@ -25,7 +25,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// version is set by the linker, see the Makefile. Otherwise the version is that of the module, which can be a commit.
+// version is set by the linker, see the Makefile. Without it, the version of the module is used, which can name a commit.
 var version string
 
 // The exit statuses.
@@ -138,7 +138,8 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// complain prints an error and returns the exit status. Any other error comes from the command line parser.
+// complain prints err, if it has a message, and returns the exit status. An error that is neither a *settings.Error nor
+// an *exit comes from the command line parser.
 func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK

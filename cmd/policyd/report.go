@@ -34,7 +34,7 @@ mode = "enforce", and which of them would wait, and why. The daemon counts in ev
 		},
 	}, admin.GetReport, &asked, (*screen).decisions)
 	cmd.Flags().StringVar(&since, "since", "",
-		"only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
+		"only the lookups of the last `duration`, such as 24h or 7d (default: all that are remembered)")
 	return cmd
 }
 

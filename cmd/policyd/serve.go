@@ -26,8 +26,8 @@ func newServe(c *common) *cobra.Command {
 		Long: `Answer the lookups of Postfix, at the addresses in the settings or on the listeners that systemd passes.
 A settings file is optional.
 
-SIGHUP reads settings and overrides again, as "policyd reload" does. If anything in them is wrong, the daemon keeps the
-previous settings and logs the reason. SIGTERM answers the lookups that have begun, and ends the process within
+On SIGHUP the daemon reads the settings and overrides again, as "policyd reload" does. If anything in them is wrong, it
+keeps the previous settings and logs the reason. On SIGTERM it answers the lookups that have begun, and exits within
 drain_timeout plus one second.
 
 Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75 if a socket of systemd was removed

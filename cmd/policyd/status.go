@@ -18,7 +18,7 @@ func newStatus(c *common) *cobra.Command {
 		Long: `Show the version of the running daemon, its settings, the resolver and its self-test, counters of
 lookups, DNS queries and connections, the cache, MTA-STS policies, probes, the last reload, and warnings.
 
-Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage or settings.`,
+Exit status: 0 the daemon is running, 1 it is not, or you have no access to its socket, 2 usage or settings.`,
 	}, admin.GetStatus, &struct{}{}, (*screen).status)
 }
 
@@ -30,8 +30,8 @@ func newReload(c *common) *cobra.Command {
 they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with:
 --config only says where its admin socket is, and a file that the daemon does not read is checked.
 
-Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
-new settings have a mistake.`,
+Exit status: 0 the new settings are in effect, 1 the daemon is not running, or you have no access to its socket, 2 usage,
+or the new settings have a mistake.`,
 		PreRun: func(*cobra.Command, []string) { c.quiet = true }, // the daemon returns the mistakes
 	}, func(cmd *cobra.Command, socket string, _ []string) (status.Reload, error) {
 		r, err := admin.DoReload.Ask(cmd.Context(), socket, struct{}{})

@@ -184,7 +184,7 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	return flushed
 }
 
-// probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
+// probesOf returns the verdicts on those of the hosts that promise implicit TLS. It starts no probe.
 func (d *Daemon) probesOf(hosts []string) []status.Probe {
 	probes := []status.Probe{}
 	for _, host := range slices.Sorted(slices.Values(hosts)) {
