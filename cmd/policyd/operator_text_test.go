@@ -70,7 +70,7 @@ func TestStatusScreen(t *testing.T) {
 		busy := status.Status{
 			Version: "1.0.0", Go: "go1.26.8", PID: 4711, Started: now.Add(-75 * time.Hour), Uptime: 75 * 3600, LogLevel: "debug",
 			Warnings: []string{
-				"treating all answers as insecure, because the resolver is not trusted: not every server is a resolver on loopback",
+				"the DNS servers are not trusted; treating all answers as insecure: not every server is a resolver on loopback",
 				"last reload failed; keeping the previous settings: /etc/policyd/policyd.toml:3: unknown key mod",
 			},
 			Settings: status.Settings{
@@ -113,7 +113,7 @@ func TestStatusScreen(t *testing.T) {
 		b = screen{colour: true}
 		b.status(busy)
 		require.Contains(t, b.String(), "\x1b[1mpolicyd 1?[31m\x1b[0m", "nothing but our own codes steers the terminal")
-		require.Contains(t, b.String(), "\x1b[33m  ! treating all answers")
+		require.Contains(t, b.String(), "\x1b[33m  ! the DNS servers are not trusted")
 	})
 }
 

@@ -115,7 +115,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	st, err := admin.GetStatus.Ask(t.Context(), dead.adminPath(), struct{}{})
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(st.Warnings, "\n"), "resolver self-test has no result")
+	require.Contains(t, strings.Join(st.Warnings, "\n"), "the self-test of the resolver has no result; lookups fail until it has one: ")
 	dead.dns.SetDead(false)
 	require.Eventually(t, func() bool { code, _ := dead.get("/-/ready"); return code == http.StatusOK }, testTimeout, 50*time.Millisecond)
 }

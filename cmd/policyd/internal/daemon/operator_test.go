@@ -278,7 +278,7 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	st, err = admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "report", st.Settings.Mode)
-	require.Equal(t, []string{"changed settings take effect after a restart: server.socket_mode"}, st.Warnings)
+	require.Equal(t, []string{"changed settings take effect after a restart only: server.socket_mode"}, st.Warnings)
 }
 
 // A lookup for another mail server counts like one for Postfix, and no local part gets any further.

@@ -15,7 +15,7 @@ type PromiseStatus struct {
 // warnPromises adds warnings about the remembered promises and about the fleet that shares them.
 func (st *Status) warnPromises(add func(yes bool, format string, args ...any)) {
 	if p := st.Promises; p != nil {
-		add(p.Missing > 0, "promises vanished (domains: %d, mail held: %d), for example of %s: "+
+		add(p.Missing > 0, "promises vanished from unsigned answers (domains: %d, mail held: %d), for example of %s: "+
 			"see policyd promises list --vanished", p.Missing, p.Held, strings.Join(p.Domains, ", "))
 	}
 	if f := st.Fleet; f != nil {

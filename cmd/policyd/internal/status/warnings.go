@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/policyd/policyd/internal/stub"
 )
 
-// Warn returns what an operator should look at, the worst first. What the settings themselves give rise to is not among
-// it: the daemon adds that.
+// Warn returns what the operator should look at, most important first. A warning has the words of the log where the log
+// has a message for the same condition. There are no warnings about the settings; the daemon adds those.
 func (st *Status) Warn() []string {
 	w := []string{}
 	add := func(yes bool, format string, args ...any) {
@@ -16,30 +18,26 @@ func (st *Status) Warn() []string {
 			w = append(w, fmt.Sprintf(format, args...))
 		}
 	}
-	r, c := st.Resolver, st.Cache
-	asks := st.Settings.Mode != "off" // otherwise there is no self-test, and nothing that could be weak
-	untested := r.SelfTest == "unknown"
-	does := strings.Replace("is "+r.SelfTest, "is echoes", "echoes", 1)
-	add(asks && !r.FailingSince.IsZero(), "no DNS server has answered since %s; lookups fail and mail waits: %s",
-		clock(r.FailingSince), r.FailingReason)
-	add(asks && untested, "resolver self-test has no result yet; lookups fail and mail waits: %s", r.Reason)
-	add(asks && !untested && !r.Validating, "treating all answers as insecure, because the resolver %s: %s",
-		does, r.Reason)
+	if st.Settings.Mode != "off" { // "off" has no self-test, and no answer that could be insecure
+		st.warnResolver(add)
+	}
 	if last := st.Reload; last != nil {
 		add(!last.OK, "last reload failed; keeping the previous settings: %s", last.Error)
-		add(len(last.Restart) > 0, "changed settings take effect after a restart: %s", strings.Join(last.Restart, ", "))
+		add(len(last.Restart) > 0, "changed settings take effect after a restart only: %s",
+			strings.Join(last.Restart, ", "))
 	}
-	add(st.Lookups.Panics > 0, "%d lookups ended in an internal error; please report the log lines", st.Lookups.Panics)
+	add(st.Lookups.Panics > 0, "panic in %d lookups: please report the log lines", st.Lookups.Panics)
 	for _, m := range st.Connections.UnknownMaps {
 		add(true, "a client asks for the unknown map %q (requests: %d, last at %s); its mail waits: use %s in main.cf",
 			m.Name, m.Times, clock(m.Last), cmp.Or(m.Nearest, "tls-policy, tls-policy-tlsrpt or transport"))
 	}
+	c := st.Cache
 	full := c.Entries >= c.MaxEntries/10*9
 	add(c.Evicted > 0 && full, "cache full; %d entries evicted; raise cache.max_entries", c.Evicted)
 	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, "cache memory exhausted; %d entries evicted; raise the "+
 		"memory limit of the process, or cache.max_entries if there is none", c.Evicted)
 	add(st.Probes != nil && st.Probes.EgressFiltered,
-		"outbound port for implicit TLS appears to be blocked; all mail uses port 25")
+		"outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy")
 	if m := st.MTASTS; m != nil {
 		add(!m.Blocked.IsZero(), "no MTA-STS policy can be fetched from this host; failing since %s: check "+
 			"outbound port 443, the root certificates and mta_sts.proxy_from_environment", clock(m.Blocked))
@@ -47,15 +45,32 @@ func (st *Status) Warn() []string {
 	}
 	st.warnPromises(add)
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
-	why := "server.max_connections"
-	if st.Connections.Errors["accept"] > 0 { // connections are dropped to make room then too, and are not counted apart
-		why += " or a lack of file descriptors"
-	}
-	add(dropped > 0, "%d connections closed because of %s", dropped, why)
+	// When no connection can be accepted, others are closed to make room too, and are not counted separately.
+	lacking := st.Connections.Errors["accept"] > 0
+	add(dropped > 0 && !lacking, "connection limit reached; %d connections closed because of server.max_connections",
+		dropped)
+	add(dropped > 0 && lacking, "connection limit reached or cannot accept connections; %d connections closed because of "+
+		"server.max_connections or a lack of file descriptors", dropped)
 	return w
 }
 
-// clock is a time as the clock on the wall has it, with the date if that is not plain.
+// warnResolver adds warnings about the DNS servers and their self-test.
+func (st *Status) warnResolver(add func(yes bool, format string, args ...any)) {
+	r := st.Resolver
+	add(!r.FailingSince.IsZero(), "no DNS server has answered since %s; lookups fail and mail waits: %s",
+		clock(r.FailingSince), r.FailingReason)
+	switch r.Result {
+	case stub.Unknown:
+		add(true, "the self-test of the resolver has no result; lookups fail until it has one: %s", r.Reason)
+	case stub.NotTrusted:
+		add(true, "the DNS servers are not trusted; treating all answers as insecure: %s", r.Reason)
+	case stub.EchoesAD, stub.NotValidating:
+		add(true, "resolver failed its self-test; treating all answers as insecure: %s: %s", r.Result, r.Reason)
+	case stub.Validating:
+	}
+}
+
+// clock formats t, with the date if it is more than 12 hours ago.
 func clock(t time.Time) string {
 	if time.Since(t) < 12*time.Hour {
 		return t.Format(time.TimeOnly)

@@ -24,15 +24,27 @@ func TestWarnings(t *testing.T) {
 	}{
 		"the self-test has no result": {
 			func(st *Status) {
-				st.Resolver = stub.State{SelfTest: "unknown", Outcome: stub.Outcome{Reason: "timed out"}}
+				st.Resolver = stub.State{Outcome: stub.Outcome{Reason: "timed out"}}
 			},
-			"resolver self-test has no result yet; lookups fail and mail waits: timed out",
+			"the self-test of the resolver has no result; lookups fail until it has one: timed out",
+		},
+		"the resolver is not trusted": {
+			func(st *Status) {
+				st.Resolver = stub.State{Outcome: stub.Outcome{Result: stub.NotTrusted, Reason: "127.0.0.53 is a relay"}}
+			},
+			"the DNS servers are not trusted; treating all answers as insecure: 127.0.0.53 is a relay",
 		},
 		"the resolver does not validate": {
 			func(st *Status) {
-				st.Resolver = stub.State{SelfTest: "echoes AD", Outcome: stub.Outcome{Reason: "it copies the bit"}}
+				st.Resolver = stub.State{Outcome: stub.Outcome{Result: stub.NotValidating, Reason: "no AD bit"}}
 			},
-			"treating all answers as insecure, because the resolver echoes AD: it copies the bit",
+			"resolver failed its self-test; treating all answers as insecure: not validating: no AD bit",
+		},
+		"the resolver sets the AD bit for everything": {
+			func(st *Status) {
+				st.Resolver = stub.State{Outcome: stub.Outcome{Result: stub.EchoesAD, Reason: "it copies the bit"}}
+			},
+			"resolver failed its self-test; treating all answers as insecure: echoes AD: it copies the bit",
 		},
 		"no DNS server answers": {
 			func(st *Status) {
@@ -54,11 +66,11 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) {
 				st.Reload = &Reload{At: time.Unix(1, 0), OK: true, Restart: []string{"admin.socket", "server.listen"}}
 			},
-			"changed settings take effect after a restart: admin.socket, server.listen",
+			"changed settings take effect after a restart only: admin.socket, server.listen",
 		},
 		"panics": {
 			func(st *Status) { st.Lookups.Panics = 2 },
-			"2 lookups ended in an internal error; please report the log lines",
+			"panic in 2 lookups: please report the log lines",
 		},
 		"an unknown map": {
 			func(st *Status) {
@@ -84,7 +96,7 @@ func TestWarnings(t *testing.T) {
 		},
 		"egress": {
 			func(st *Status) { st.Probes = &probe.Stats{EgressFiltered: true} },
-			"outbound port for implicit TLS appears to be blocked; all mail uses port 25",
+			"outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
 		},
 		"policies that are lost": {
 			func(st *Status) { st.MTASTS = &stsstore.Stats{} },
@@ -94,7 +106,7 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) {
 				st.Promises = &PromiseStatus{Stats: promises.Stats{Missing: 3, Held: 1}, Domains: []string{"a.example", "b.example"}}
 			},
-			"promises vanished (domains: 3, mail held: 1), for example of a.example, b.example: see policyd promises list --vanished",
+			"promises vanished from unsigned answers (domains: 3, mail held: 1), for example of a.example, b.example: see policyd promises list --vanished",
 		},
 		"a fleet store that is down": {
 			func(st *Status) { st.Fleet = &fleet.Stats{Error: "connection refused"} },
@@ -108,17 +120,17 @@ func TestWarnings(t *testing.T) {
 		},
 		"dropped connections": {
 			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
-			"4 connections closed because of server.max_connections",
+			"connection limit reached; 4 connections closed because of server.max_connections",
 		},
 		"connections dropped for want of descriptors": {
 			func(st *Status) {
 				st.Connections.Dropped = map[string]uint64{"evicted": 3}
 				st.Connections.Errors = map[string]uint64{"accept": 1}
 			},
-			"3 connections closed because of server.max_connections or a lack of file descriptors",
+			"connection limit reached or cannot accept connections; 3 connections closed because of server.max_connections or a lack of file descriptors",
 		},
 	} {
-		st := Status{Resolver: stub.State{SelfTest: "validating", Validating: true}, MTASTS: &stsstore.Stats{Persistent: true}}
+		st := Status{Resolver: stub.State{Outcome: stub.Outcome{Result: stub.Validating}}, MTASTS: &stsstore.Stats{Persistent: true}}
 		require.Equal(t, []string{}, st.Warn(), "a sound daemon")
 		c.change(&st)
 		require.Equal(t, []string{c.want}, st.Warn(), name)
@@ -127,6 +139,6 @@ func TestWarnings(t *testing.T) {
 
 func TestAResolverThatNobodyAsks(t *testing.T) {
 	t.Parallel()
-	st := Status{Settings: Settings{Mode: "off"}, Resolver: stub.State{SelfTest: "unknown", FailingSince: time.Now()}}
+	st := Status{Settings: Settings{Mode: "off"}, Resolver: stub.State{FailingSince: time.Now()}}
 	require.Empty(t, st.Warn())
 }
