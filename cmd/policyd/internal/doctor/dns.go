@@ -57,9 +57,12 @@ func (e *exam) checkResolvConf(st stub.State) {
 	if slices.Equal(slices.Sorted(slices.Values(own)), slices.Sorted(slices.Values(system))) {
 		e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(own, ", "))
 	} else {
+		change := []string{e.setting("dns", "remove servers")}
+		if !slices.ContainsFunc(own, beyondResolvConf) {
+			change = append(change, "# or name the same servers in "+e.ResolvConf)
+		}
 		e.found("resolver-differs",
-			"policyd asks "+strings.Join(own, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
-			e.setting("dns", "remove servers"), "# or name the same servers in "+e.ResolvConf)
+			"policyd asks "+strings.Join(own, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "), change...)
 	}
 	if !e.params.Chrooted(smtp) {
 		return
@@ -76,6 +79,13 @@ func (e *exam) checkResolvConf(st stub.State) {
 			e.ResolvConf+" has "+strings.Join(system, ", "),
 			"systemctl restart postfix", "# or:", "cp "+e.ResolvConf+" "+inside+" && postfix reload")
 	}
+}
+
+// beyondResolvConf reports whether resolv.conf(5) cannot name a server: it has neither ports nor TLS.
+func beyondResolvConf(server string) bool {
+	const port = 53
+	s, err := stub.ParseServer(server)
+	return err != nil || s.TLSName != "" || s.Addr.Port() != port
 }
 
 // nameservers returns the servers that the C library asks with a resolv.conf(5). A Stub without servers of its own

@@ -289,6 +289,30 @@ func TestTheServersOfPostfix(t *testing.T) {
 	}
 }
 
+// resolv.conf(5) can only name servers that are asked at port 53 and without TLS.
+func TestTheAdviceForOtherServersCanBeFollowed(t *testing.T) {
+	t.Parallel()
+	for own, inResolvConf := range map[string]bool{
+		"192.0.2.2:53":                           true,
+		"[2001:db8::1]:53":                       true,
+		"192.0.2.2:53 127.0.0.1:5300":            false,
+		"tls://dns.example@192.0.2.2:853":        false,
+		"tls://dns.example@192.0.2.2:53":         false,
+		"192.0.2.2:53 [2001:db8::1]:5300":        false,
+		"192.0.2.2:53 192.0.2.3:53 192.0.2.4:53": true,
+	} {
+		s := newSender(t)
+		e := exam{plan: plan{Options: Options{Settings: s.loaded(), ResolvConf: s.dir + "/resolv.conf"}}}
+		e.checkResolvConf(stub.State{Servers: strings.Fields(own), Source: "settings"})
+		change := []string{"# in /etc/policyd/policyd.toml, [dns]: remove servers"}
+		if inResolvConf {
+			change = append(change, "# or name the same servers in "+e.ResolvConf)
+		}
+		require.Equal(t, "resolver-differs", e.findings[0].Code)
+		require.Equal(t, change, e.findings[0].Change, own)
+	}
+}
+
 // A mistake in the settings is the first finding, and everything else is examined all the same.
 func TestMistakesInTheSettingsComeFirst(t *testing.T) {
 	t.Parallel()
