@@ -156,7 +156,7 @@ func TestCacheScreens(t *testing.T) {
 				Mode: "enforce", ID: "20261124", MX: []string{"mx.example.com", "*.example.net"}, Fetched: now.Add(-26 * time.Hour), Expires: now.Add(30 * 24 * time.Hour),
 				Reason: "sts-webpki-invalid: the certificate of mta-sts.example.com has expired", Retry: now.Add(5 * time.Minute),
 			},
-			Probes: []status.Probe{
+			Probes: []probe.Entry{
 				{Host: "smtps-a.example.com", State: "open", Checked: now.Add(-3 * time.Minute), Expires: now.Add(time.Hour)},
 				{Host: "smtps-b.example.com", State: "closed", Cause: "certificate-name", Checked: now.Add(-time.Minute), Why: "192.0.2.1: the certificate is for mx.example.net"},
 			},

@@ -54,3 +54,13 @@ type Verdict struct {
 	Expires time.Time `json:"expires"`
 	Why     string    `json:"why"` // what the probe saw, in printable ASCII
 }
+
+// Entry is what is known about port 26 of a host, in the form that operators see. Its JSON form is stable.
+type Entry struct {
+	Host    string    `json:"host"`
+	State   string    `json:"state"`           // open, closed or unknown
+	Cause   string    `json:"cause,omitempty"` // why it is closed
+	Checked time.Time `json:"checked,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	Why     string    `json:"why,omitempty"` // what the probe saw
+}

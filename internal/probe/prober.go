@@ -133,6 +133,15 @@ func (p *Prober) Verdict(name string) Verdict {
 	return Verdict{}
 }
 
+// Get returns what is known about a host, like Verdict, in the form that operators see.
+func (p *Prober) Get(name string) Entry {
+	v := p.Verdict(name)
+	return Entry{
+		Host: name, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
+		Checked: v.Checked, Expires: v.Expires, Why: v.Why,
+	}
+}
+
 // Want makes a host due for a probe, because mail is about to go to it; the package comment says when the probe starts.
 // It never blocks. A name that is not that of an smtps- host is ignored.
 func (p *Prober) Want(name string) {

@@ -27,6 +27,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/explain"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -64,7 +65,7 @@ func (f *fake) server() *admin.Server {
 		return admin.CacheList{Entries: []dnscache.Entry{{Name: q.Match, Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}, More: q.Limit == 1}
 	})
 	admin.Answer(s, admin.GetDomain, func(q admin.DomainRequest) status.Domain {
-		return status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: []status.Probe{}}
+		return status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: []probe.Entry{}}
 	})
 	admin.Answer(s, admin.FlushCache, func(q admin.FlushRequest) admin.Flushed { return f.flush(q) })
 	admin.Handle(s, admin.DoReload, func(context.Context, struct{}) (status.Reload, *admin.RefusedError) { return f.reload() })

@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/explain"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -185,15 +186,11 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 }
 
 // probesOf returns the verdicts on those of the hosts that promise implicit TLS. It starts no probe.
-func (d *Daemon) probesOf(hosts []string) []status.Probe {
-	probes := []status.Probe{}
+func (d *Daemon) probesOf(hosts []string) []probe.Entry {
+	probes := []probe.Entry{}
 	for _, host := range slices.Sorted(slices.Values(hosts)) {
 		if prefix.Of(host).ImplicitTLS() {
-			v := d.prober.Verdict(host)
-			probes = append(probes, status.Probe{
-				Host: host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
-				Checked: v.Checked, Expires: v.Expires, Why: v.Why,
-			})
+			probes = append(probes, d.prober.Get(host))
 		}
 	}
 	return probes

@@ -16,10 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -43,7 +43,7 @@ func TestProbesAreShown(t *testing.T) {
 	}
 	l.start()
 	c, op := l.client(), l.adminPath()
-	probesOf := func(domain string) []status.Probe {
+	probesOf := func(domain string) []probe.Entry {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
 		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: domain})

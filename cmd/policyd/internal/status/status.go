@@ -72,15 +72,5 @@ type Domain struct {
 	Domain string           `json:"domain"`
 	Cache  []dnscache.Entry `json:"cache"`   // of the domain, the names below it and its MX hosts
 	MTASTS *stsstore.Entry  `json:"mta_sts"` // null: nothing is stored
-	Probes []Probe          `json:"probes"`  // of the MX hosts that promise implicit TLS
-}
-
-// Probe is what is known about the port of implicit TLS of a host.
-type Probe struct {
-	Host    string    `json:"host"`
-	State   string    `json:"state"`           // open, closed or unknown
-	Cause   string    `json:"cause,omitempty"` // why it is closed
-	Checked time.Time `json:"checked,omitzero"`
-	Expires time.Time `json:"expires,omitzero"`
-	Why     string    `json:"why,omitempty"` // what the probe saw
+	Probes []probe.Entry    `json:"probes"`  // of the MX hosts that promise implicit TLS
 }
