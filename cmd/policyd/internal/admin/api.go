@@ -136,9 +136,10 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 	if r.Method == http.MethodGet {
 		said := map[string]string{}
 		for name, values := range r.URL.Query() {
-			if said[name] = values[0]; len(values) > 1 {
+			if len(values) > 1 {
 				return q, fmt.Errorf("%s is given twice", name)
 			}
+			said[name] = values[0]
 		}
 		if domain := r.PathValue("domain"); domain != "" {
 			said["domain"] = domain

@@ -87,7 +87,8 @@ func New(o Options) (*Daemon, error) {
 	if loaded.Metrics.Listen != "" {
 		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
 	}
-	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
+	d.stub, err = stub.New(d.stubOptions(loaded))
+	if err != nil {
 		return nil, err
 	}
 	setCollectorPace()
@@ -100,7 +101,7 @@ func New(o Options) (*Daemon, error) {
 		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
 	})
 	d.store = stsstore.New(d.storeOptions(loaded))
-	if err = errors.Join(d.joinFleet(loaded), d.configureSecond(loaded)); err != nil {
+	if err := errors.Join(d.joinFleet(loaded), d.configureSecond(loaded)); err != nil {
 		return nil, err
 	}
 	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))

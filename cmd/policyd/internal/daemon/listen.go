@@ -34,7 +34,7 @@ type listener struct {
 	postfix  bool
 	log      *slog.Logger
 	interval time.Duration // between two looks at the path of a unix socket
-	now      atomic.Pointer[opening]
+	current  atomic.Pointer[opening]
 }
 
 // hint returns how to find out what prevents a listener.
@@ -49,17 +49,19 @@ func hint(err error) string {
 }
 
 // listen returns the listener, and opens it unless it is open.
-func (o *listener) listen(ctx context.Context) (l net.Listener, err error) {
-	if l = o.now.Load().Listener; l != nil {
-		return l, nil
+func (ls *listener) listen(ctx context.Context) (l net.Listener, err error) {
+	if open := ls.current.Load().Listener; open != nil {
+		return open, nil
 	}
-	if l = o.passed; l == nil {
-		if l, err = unixsock.Listen(ctx, o.address, o.options); err != nil {
-			return nil, err
-		}
+	l = ls.passed
+	if l == nil {
+		l, err = unixsock.Listen(ctx, ls.address, ls.options)
 	}
-	o.now.Store(&opening{Listener: l})
-	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
+	if err != nil {
+		return nil, err
+	}
+	ls.current.Store(&opening{Listener: l})
+	ls.log.Info("listening", "listener", addressOf(l), "setting", ls.setting)
 	return l, nil
 }
 
@@ -74,7 +76,7 @@ func addressOf(l net.Listener) string {
 // openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a
 // daemon that answers on some of them only would hide the mistake. ctx is that of Run.
 func (d *Daemon) openAll(ctx context.Context) error {
-	l := d.loaded.Load()
+	loaded := d.loaded.Load()
 	var all []*listener
 	for _, passed := range d.options.Passed {
 		if filepath.IsAbs(passed.Addr().String()) { // a unix socket, and not an abstract one
@@ -83,16 +85,16 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		all = append(all, &listener{setting: "policyd.socket", address: addressOf(passed), passed: passed})
 	}
 	if len(all) == 0 {
-		for _, address := range l.Server.Listen {
-			all = append(all, &listener{setting: "server.listen", address: address, options: l.ListenOptions()})
+		for _, address := range loaded.Server.Listen {
+			all = append(all, &listener{setting: "server.listen", address: address, options: loaded.ListenOptions()})
 		}
 	}
 	if len(all) == 0 {
-		return l.Mistake("server.listen",
+		return loaded.Mistake("server.listen",
 			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
-	for _, o := range all {
-		o.postfix, o.handle = true, func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
+	for _, ls := range all {
+		ls.postfix, ls.handle = true, func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
 	}
 	serve := func(setting, address string, connections int, handler func(context.Context) http.Handler) {
 		if strings.TrimPrefix(address, "unix:") != "" {
@@ -102,29 +104,29 @@ func (d *Daemon) openAll(ctx context.Context) error {
 				}})
 		}
 	}
-	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, func(context.Context) http.Handler {
+	serve("admin.socket", "unix:"+loaded.Admin.Socket, httpd.ForOperator, func(context.Context) http.Handler {
 		return d.api()
 	})
-	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, func(context.Context) http.Handler {
+	serve("metrics.listen", loaded.Metrics.Listen, httpd.ForOperator, func(context.Context) http.Handler {
 		return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
 	})
-	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, func(ctx context.Context) http.Handler {
+	serve("http.listen", loaded.HTTP.Listen, admin.MaxQuestions, func(ctx context.Context) http.Handler {
 		return admin.Questions(ctx, d.deliver, d.explain, d.log)
 	})
-	for i, o := range all {
-		o.log, o.interval = d.log, d.interval
-		o.now.Store(&opening{})
-		l, err := o.listen(ctx)
+	for i, ls := range all {
+		ls.log, ls.interval = d.log, d.interval
+		ls.current.Store(&opening{})
+		l, err := ls.listen(ctx)
 		switch {
 		case err == nil:
-			o.address = addressOf(l) // with the port that was chosen for port 0
-		case !o.postfix:
-			o.failed(err) // run tries again
+			ls.address = addressOf(l) // with the port that was chosen for port 0
+		case !ls.postfix:
+			ls.failed(err) // run tries again
 		default:
-			for _, o := range all[:i] {
-				_ = o.now.Load().Close()
+			for _, opened := range all[:i] {
+				_ = opened.current.Load().Close()
 			}
-			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, hint(err))
+			return fmt.Errorf("cannot listen on %s: %w\n%s", ls.address, err, hint(err))
 		}
 	}
 	d.listeners = all
@@ -137,9 +139,9 @@ func (d *Daemon) Listening() []string {
 		return nil
 	}
 	addresses := []string{}
-	for _, o := range d.listeners {
-		if o.postfix {
-			addresses = append(addresses, o.address)
+	for _, ls := range d.listeners {
+		if ls.postfix {
+			addresses = append(addresses, ls.address)
 		}
 	}
 	return addresses

@@ -22,33 +22,33 @@ const lookAtSockets = 5 * time.Second
 var ErrLostSocket = errors.New("clients can no longer reach the socket")
 
 // serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.
-func (o *listener) serve(ctx context.Context, l net.Listener) error {
+func (ls *listener) serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	group.Go(func() error { return o.handle(ctx, l) })
-	group.Go(func() error { return o.watch(ctx) })
+	group.Go(func() error { return ls.handle(ctx, l) })
+	group.Go(func() error { return ls.watch(ctx) })
 	return group.Wait()
 }
 
 // trouble returns why clients cannot connect, or nil while they can.
-func (o *listener) trouble() error {
-	now := o.now.Load()
-	if u, ok := now.Listener.(*unixsock.Listener); ok {
+func (ls *listener) trouble() error {
+	current := ls.current.Load()
+	if u, ok := current.Listener.(*unixsock.Listener); ok {
 		return u.Reachable()
 	}
-	return now.err
+	return current.err
 }
 
 // watch returns ErrLostSocket when clients can no longer connect, and otherwise the error of ctx. It leaves a socket of
 // systemd as it is if no service manager can restart the process.
-func (o *listener) watch(ctx context.Context) error {
+func (ls *listener) watch(ctx context.Context) error {
 	before := false
-	return every(ctx, o.interval, func() error {
-		err := o.trouble()
+	return every(ctx, ls.interval, func() error {
+		err := ls.trouble()
 		switch {
 		case err != nil && !before:
-			o.log.Warn("clients cannot reach a unix socket", "listener", o.address, "err", err)
-		case err != nil && (o.passed == nil || managed()):
+			ls.log.Warn("clients cannot reach a unix socket", "listener", ls.address, "err", err)
+		case err != nil && (ls.passed == nil || managed()):
 			return fmt.Errorf("%w: %w", ErrLostSocket, err)
 		}
 		before = err != nil
@@ -61,9 +61,9 @@ func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
 
 // lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
 func (d *Daemon) lostSocket() error {
-	for _, o := range d.listeners {
-		if o.passed != nil && managed() {
-			if err := o.trouble(); err != nil {
+	for _, ls := range d.listeners {
+		if ls.passed != nil && managed() {
+			if err := ls.trouble(); err != nil {
 				return fmt.Errorf("%w: %w", ErrLostSocket, err)
 			}
 		}
@@ -73,14 +73,14 @@ func (d *Daemon) lostSocket() error {
 
 // socketWarnings returns a sentence for each listener that clients cannot connect to.
 func (d *Daemon) socketWarnings() (w []string) {
-	for _, o := range d.listeners {
-		switch err := o.trouble(); {
+	for _, ls := range d.listeners {
+		switch err := ls.trouble(); {
 		case err == nil:
-		case o.postfix:
+		case ls.postfix:
 			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and "+
-				"policyd.service", o.address, err))
+				"policyd.service", ls.address, err))
 		default:
-			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
+			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", ls.setting, ls.address, err))
 		}
 	}
 	return w

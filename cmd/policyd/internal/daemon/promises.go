@@ -70,11 +70,10 @@ func (d *Daemon) listPromises(f admin.Filter) (list admin.PromiseList) {
 
 // promiseStatus returns the state of the remembered promises; nil if promises.vanished is off.
 func (d *Daemon) promiseStatus() *status.PromiseStatus {
-	const most = 5
 	if d.loaded.Load().Promises.Vanished == string(promises.Off) {
 		return nil
 	}
-	return &status.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(most)}
+	return &status.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(5)}
 }
 
 // vanished returns the first domains whose promise is missing.

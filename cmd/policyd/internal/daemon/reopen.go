@@ -20,32 +20,32 @@ type opening struct {
 }
 
 // failed stores the reason why the listener is not open, and logs it if it is a new one.
-func (o *listener) failed(err error) {
-	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
-		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",
+func (ls *listener) failed(err error) {
+	if before := ls.current.Load().err; before == nil || before.Error() != err.Error() {
+		ls.log.Warn("cannot listen; trying again", "setting", ls.setting, "listener", ls.address, "err", err, "hint",
 			hint(err))
 	}
-	o.now.Store(&opening{err: err})
+	ls.current.Store(&opening{err: err})
 }
 
 // run serves until ctx ends or the server is shut down. A listener that was open for longer than retry is opened again
 // without a pause: mail waits until the socket is there again.
-func (o *listener) run(ctx context.Context) error {
+func (ls *listener) run(ctx context.Context) error {
 	err := every(ctx, retry, func() error {
-		l, err := o.listen(ctx)
+		l, err := ls.listen(ctx)
 		if err == nil {
-			err = o.serve(ctx, l)
+			err = ls.serve(ctx, l)
 			switch {
 			case errors.Is(err, socketmap.ErrServerClosed), ctx.Err() != nil:
 				return err
-			case o.passed == nil && errors.Is(err, ErrLostSocket):
-				o.now.Store(&opening{err: err})
+			case ls.passed == nil && errors.Is(err, ErrLostSocket):
+				ls.current.Store(&opening{err: err})
 				return nil
-			case o.postfix:
-				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
+			case ls.postfix:
+				return fmt.Errorf("the listener at %s failed: %w", ls.address, err)
 			}
 		}
-		o.failed(err)
+		ls.failed(err)
 		return nil
 	})
 	if errors.Is(err, socketmap.ErrServerClosed) {

@@ -9,9 +9,8 @@ import (
 func (d *Daemon) sum(q admin.ReportRequest) report.Report {
 	r := d.report.Sum(q.Since)
 	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
-	const most = 50
 	if d.promiseStatus() != nil {
-		r.Vanished = d.vanished(most)
+		r.Vanished = d.vanished(50)
 	}
 	return r
 }

@@ -35,13 +35,14 @@ func (d *Daemon) reloadRoots() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	next := *d.loaded.Load()
-	var err error
-	if next.Roots, err = roots.Load(next.TLS.CAFile); err != nil {
+	set, err := roots.Load(next.TLS.CAFile)
+	if err != nil {
 		return err
 	}
-	if next.Roots.Empty {
+	if set.Empty {
 		return roots.ErrNone
 	}
+	next.Roots = set
 	if err := d.configure(&next); err != nil {
 		return err
 	}

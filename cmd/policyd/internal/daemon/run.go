@@ -25,8 +25,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts := []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
 		d.report.Run, d.promises.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock, d.runFleet,
 		d.askSecond}
-	for _, o := range d.listeners {
-		parts = append(parts, o.run)
+	for _, ls := range d.listeners {
+		parts = append(parts, ls.run)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(life) })
@@ -65,9 +65,8 @@ func every(ctx context.Context, interval time.Duration, f func() error) error {
 // drain stops the server.
 func (d *Daemon) drain() {
 	timeout := d.loaded.Load().DrainTimeout()
-	const more = 10 * time.Second // TimeoutStopSec= may be shorter than drain_timeout
 	d.notify(fmt.Sprintf("%s\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
-		(timeout + more).Microseconds()))
+		(timeout + 10*time.Second).Microseconds())) // TimeoutStopSec= may be shorter than drain_timeout
 	d.log.Info("stopping", "drain_timeout", timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

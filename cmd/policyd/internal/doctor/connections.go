@@ -97,8 +97,7 @@ const notNexthop = "[192.0.2.1]"
 
 // answer reports whether policyd answers at an endpoint.
 func (e *exam) answer(ctx context.Context, at, name string) bool {
-	const longest = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, longest)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	const elsewhere = "# or, if policyd does not listen there:"
 	reply, err := e.lookup(ctx, at, name, notNexthop)

@@ -38,8 +38,7 @@ func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
 	if socket == "" {
 		err = errors.New("there is no admin socket: admin.socket is empty")
 	} else {
-		const longest = 5 * time.Second
-		ctx, cancel := context.WithTimeout(ctx, longest)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		st, err = admin.GetStatus.Ask(ctx, socket, struct{}{})
 	}

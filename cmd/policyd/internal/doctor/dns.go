@@ -58,7 +58,9 @@ func (e *exam) checkResolvConf(st stub.State) {
 		e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(own, ", "))
 	} else {
 		change := []string{e.setting("dns", "remove servers")}
-		if !slices.ContainsFunc(own, beyondResolvConf) {
+		// resolv.conf(5) has neither ports nor TLS.
+		unnameable := func(s string) bool { return strings.HasPrefix(s, "tls://") || !strings.HasSuffix(s, ":53") }
+		if !slices.ContainsFunc(own, unnameable) {
 			change = append(change, "# or name the same servers in "+e.ResolvConf)
 		}
 		e.found("resolver-differs",
@@ -79,13 +81,6 @@ func (e *exam) checkResolvConf(st stub.State) {
 			e.ResolvConf+" has "+strings.Join(system, ", "),
 			"systemctl restart postfix", "# or:", "cp "+e.ResolvConf+" "+inside+" && postfix reload")
 	}
-}
-
-// beyondResolvConf reports whether resolv.conf(5) cannot name a server: it has neither ports nor TLS.
-func beyondResolvConf(server string) bool {
-	const port = 53
-	s, err := stub.ParseServer(server)
-	return err != nil || s.TLSName != "" || s.Addr.Port() != port
 }
 
 // nameservers returns the servers that the C library asks with a resolv.conf(5). A Stub without servers of its own

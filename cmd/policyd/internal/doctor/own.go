@@ -23,9 +23,8 @@ func (e *exam) checkOwn(ctx context.Context) {
 	if at < 0 {
 		return
 	}
-	const most = 200 // domains to try one by one
 	names := slices.DeleteFunc(slices.Clone(e.domains), func(d string) bool { return strings.HasPrefix(d, ".") })
-	names = names[:min(len(names), most)]
+	names = names[:min(len(names), 200)] // routed tries them one by one
 	if guards := slices.DeleteFunc(list[:at:at], func(t table) bool { return !t.pattern }); len(guards) > 0 {
 		e.guarded(ctx, guards, names)
 	}
@@ -49,13 +48,12 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	}
 	switch n := len(uncovered); {
 	case n > 0:
-		const shown = 10
 		entry := fileEntry
 		if strings.Contains(guards[0].text, ":{") {
 			entry = guardEntry
 		}
 		change := []string{"# add to the regexp: table, for all names see policyd postfix-config:"}
-		for _, d := range uncovered[:min(n, shown)] {
+		for _, d := range uncovered[:min(n, 10)] {
 			change = append(change, "#    "+entry(pattern(d)))
 		}
 		e.found("own-domain-unguarded",
@@ -67,8 +65,7 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 
 // routed asks the daemon for the route of each domain. If it does not answer, checkConnections has reported it.
 func (e *exam) routed(ctx context.Context, at string, domains []string) {
-	const longest = 20 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, longest)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for _, d := range domains {
 		reply, err := e.lookup(ctx, at, "transport", "postmaster@"+d)

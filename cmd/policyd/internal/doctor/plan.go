@@ -89,7 +89,8 @@ type plan struct {
 func newPlan(ctx context.Context, o Options) (p plan, err error) {
 	p.Options = o
 	p.daemon, p.daemonErr = o.askDaemon(ctx)
-	if p.commands, err = postfix.Find(p.Postconf, p.ConfigDirectory); err == nil {
+	p.commands, err = postfix.Find(p.Postconf, p.ConfigDirectory)
+	if err == nil {
 		p.params, err = p.commands.Read(ctx, "-x", "-P -x", "-F")
 	}
 	if err == nil {
@@ -226,5 +227,8 @@ func (p plan) wantedService() Service {
 
 // chrootColumn returns the fifth column of master.cf for the service: that of smtp.
 func (p plan) chrootColumn() string {
-	return map[bool]string{true: "y", false: "n"}[p.params.Chrooted(smtp)]
+	if p.params.Chrooted(smtp) {
+		return "y"
+	}
+	return "n"
 }

@@ -58,12 +58,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m)
-	m.begin()
-	return m
-}
-
-// begin makes the series that are sure to come, at zero, so that a rate sees their first event.
-func (m *Metrics) begin() {
+	// The series that are sure to come begin at zero, so that a rate sees their first event.
 	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
 		m.durations.WithLabelValues(lookupMap, "no")
 		m.durations.WithLabelValues(lookupMap, "yes")
@@ -74,12 +69,17 @@ func (m *Metrics) begin() {
 			m.queries.WithLabelValues(t.String(), rcode)
 		}
 	}
+	return m
 }
 
 // Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block
 // and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	durations := m.durations.WithLabelValues(k.Map, map[bool]string{false: "no", true: "yes"}[k.Cached])
+	cached := "no"
+	if k.Cached {
+		cached = "yes"
+	}
+	durations := m.durations.WithLabelValues(k.Map, cached)
 	if k.Source == "" {
 		return func(took time.Duration) { durations.Observe(took.Seconds()) }
 	}
@@ -109,11 +109,10 @@ func known(value string, values ...string) string {
 // Handler returns /metrics and the two questions of a supervisor, /-/healthy and /-/ready, for GET and HEAD. It changes
 // nothing. ready returns nil when lookups are answered, otherwise what they wait for.
 func Handler(metrics prometheus.Gatherer, ready func() error, log *slog.Logger) http.Handler {
-	const scrapes, scrapeTimeout = 4, 10 * time.Second
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		MaxRequestsInFlight: scrapes, Timeout: scrapeTimeout,
+		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 	}))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "healthy", http.StatusOK)

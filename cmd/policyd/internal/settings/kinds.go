@@ -100,10 +100,7 @@ func optional(valid func(string) bool) func(string) bool {
 }
 
 // socketPath reports whether s is the path of a unix socket, which has to fit into a sockaddr_un, unix(7).
-func socketPath(s string) bool {
-	const longest = 107
-	return filepath.IsAbs(s) && len(s) <= longest
-}
+func socketPath(s string) bool { return filepath.IsAbs(s) && len(s) <= 107 }
 
 func listenAddress(s string) bool {
 	path, isPath := strings.CutPrefix(s, "unix:")

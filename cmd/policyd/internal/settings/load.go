@@ -52,7 +52,8 @@ func (p Problem) String() string {
 func Load(path string) (*Loaded, error) {
 	l := &Loaded{Settings: Default(), Path: cmp.Or(path, DefaultPath)}
 	document, err := regfile.Read(l.Path)
-	if l.Found = !errors.Is(err, fs.ErrNotExist); !l.Found && path == "" {
+	l.Found = !errors.Is(err, fs.ErrNotExist)
+	if !l.Found && path == "" {
 		err = nil
 	}
 	return l.check(document, err)
@@ -73,7 +74,8 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	}
 	l.decode(string(bytes.TrimPrefix(document, []byte("\ufeff")))) // some editors write it
 	add := func(key, what string) { l.Mistakes = append(l.Mistakes, l.Mistake(key, what).Problems...) }
-	if l.Roots, err = roots.Load(l.TLS.CAFile); err != nil {
+	l.Roots, err = roots.Load(l.TLS.CAFile)
+	if err != nil {
 		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
 			": write the path of a PEM file, or leave the setting out for the system's roots")
 	}

@@ -33,7 +33,8 @@ func pieces(document string) (all []piece) {
 	for first, end := 0, 0; first < len(lines); first = end {
 		end = next(first)
 		p := piece{source: lines[first], line: first + 1}
-		if p.isHeader = strings.HasPrefix(strings.TrimSpace(p.source), "["); p.isHeader {
+		p.isHeader = strings.HasPrefix(strings.TrimSpace(p.source), "[")
+		if p.isHeader {
 			header = ""
 		}
 		p.decoded, p.err = unmarshal(header, lines[first:end])

@@ -18,9 +18,16 @@ func (st *Status) Warn() []string {
 			w = append(w, fmt.Sprintf(format, args...))
 		}
 	}
-	if st.Settings.Mode != "off" { // "off" has no self-test, and no answer that could be insecure
-		st.warnResolver(add)
-	}
+	r, c := st.Resolver, st.Cache
+	asks := st.Settings.Mode != "off" // otherwise no query is sent, not even by a self-test
+	add(asks && !r.FailingSince.IsZero(), "no DNS server has answered since %s; lookups fail and mail waits: %s",
+		clock(r.FailingSince), r.FailingReason)
+	add(asks && r.Result == stub.Unknown,
+		"the self-test of the resolver has no result; lookups fail until it has one: %s", r.Reason)
+	add(asks && r.Result == stub.NotTrusted,
+		"the DNS servers are not trusted; treating all answers as insecure: %s", r.Reason)
+	add(asks && (r.Result == stub.EchoesAD || r.Result == stub.NotValidating),
+		"resolver failed its self-test; treating all answers as insecure: %s: %s", r.Result, r.Reason)
 	if last := st.Reload; last != nil {
 		add(!last.OK, "last reload failed; keeping the previous settings: %s", last.Error)
 		add(len(last.Restart) > 0, "changed settings take effect after a restart only: %s",
@@ -31,7 +38,6 @@ func (st *Status) Warn() []string {
 		add(true, "a client asks for the unknown map %q (requests: %d, last at %s); its mail waits: use %s in main.cf",
 			m.Name, m.Times, clock(m.Last), cmp.Or(m.Nearest, "tls-policy, tls-policy-tlsrpt or transport"))
 	}
-	c := st.Cache
 	full := c.Entries >= c.MaxEntries/10*9
 	add(c.Evicted > 0 && full, "cache full; %d entries evicted; raise cache.max_entries", c.Evicted)
 	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, "cache memory exhausted; %d entries evicted; raise the "+
@@ -49,25 +55,9 @@ func (st *Status) Warn() []string {
 	lacking := st.Connections.Errors["accept"] > 0
 	add(dropped > 0 && !lacking, "connection limit reached; %d connections closed because of server.max_connections",
 		dropped)
-	add(dropped > 0 && lacking, "connection limit reached or cannot accept connections; %d connections closed because of "+
-		"server.max_connections or a lack of file descriptors", dropped)
+	add(dropped > 0 && lacking, "connection limit reached or cannot accept connections; %d connections closed because "+
+		"of server.max_connections or a lack of file descriptors", dropped)
 	return w
-}
-
-// warnResolver adds warnings about the DNS servers and their self-test.
-func (st *Status) warnResolver(add func(yes bool, format string, args ...any)) {
-	r := st.Resolver
-	add(!r.FailingSince.IsZero(), "no DNS server has answered since %s; lookups fail and mail waits: %s",
-		clock(r.FailingSince), r.FailingReason)
-	switch r.Result {
-	case stub.Unknown:
-		add(true, "the self-test of the resolver has no result; lookups fail until it has one: %s", r.Reason)
-	case stub.NotTrusted:
-		add(true, "the DNS servers are not trusted; treating all answers as insecure: %s", r.Reason)
-	case stub.EchoesAD, stub.NotValidating:
-		add(true, "resolver failed its self-test; treating all answers as insecure: %s: %s", r.Result, r.Reason)
-	case stub.Validating:
-	}
 }
 
 // clock formats t, with the date if it is more than 12 hours ago.
