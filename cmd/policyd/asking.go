@@ -10,14 +10,15 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
-// asks completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON with
-// --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the
-// admin socket off.
-func asks[T any](
+// askCommand completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON
+// with --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch
+// the admin socket off.
+func askCommand[T any](
 	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
-		cmd.Long += "\n\nExit status: 0, 1 the daemon is not running, or you have no access to its socket,\n2 usage or settings."
+		cmd.Long += "\n\nExit status: 0, 1 the daemon is not running, or you have no access to its socket, " +
+			"2 usage or settings."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		socket, err := c.daemon(cmd)
@@ -31,20 +32,20 @@ func asks[T any](
 		return show(cmd, answer, text)
 	}
 	c.socketFlag(cmd)
-	return printsJSON(cmd)
+	return withJSONFlag(cmd)
 }
 
-// shows completes a command that shows the answer of the running daemon to q, which the arguments and flags fill in.
-func shows[Q, A any](
+// showCommand completes a command that shows the running daemon's answer to q, which arguments and flags fill in.
+func showCommand[Q, A any](
 	c *common, cmd *cobra.Command, e admin.Endpoint[Q, A], q *Q, text func(*screen, A),
 ) *cobra.Command {
-	return asks(c, cmd, func(cmd *cobra.Command, socket string, _ []string) (A, error) {
+	return askCommand(c, cmd, func(cmd *cobra.Command, socket string, _ []string) (A, error) {
 		return e.Ask(cmd.Context(), socket, *q)
 	}, text)
 }
 
-// lists completes a command that lists something of the running daemon: what is the noun.
-func lists[T any](
+// listCommand completes a command that lists something of the running daemon: what is the noun.
+func listCommand[T any](
 	c *common, cmd *cobra.Command, what string, e admin.Endpoint[admin.Filter, T], f *admin.Filter,
 	text func(*screen, T),
 ) *cobra.Command {
@@ -57,7 +58,7 @@ func lists[T any](
 	cmd.Flags().StringVar(&f.Match, "match", "",
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", 1000, "at most this `number` of "+what)
-	return shows(c, cmd, e, f, text)
+	return showCommand(c, cmd, e, f, text)
 }
 
 // oneDomain reads the only argument, which is a domain.

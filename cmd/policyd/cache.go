@@ -18,7 +18,7 @@ import (
 func newCache(c *common) *cobra.Command {
 	var f admin.Filter
 	var asked admin.DomainRequest
-	list := lists(c, &cobra.Command{
+	list := listCommand(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the DNS answers in the cache",
 		Long: `List the DNS answers and failures in the cache of the running daemon: one line per name and type, with
@@ -28,7 +28,7 @@ the security status and the time until it expires. On a terminal, long lines are
 		s.entries(list.Entries)
 		s.listed(len(list.Entries), list.More, "entries")
 	})
-	get := shows(c, &cobra.Command{
+	get := showCommand(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
 		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS answers for it, for the
@@ -40,17 +40,20 @@ names below it and for its MX hosts, the stored MTA-STS policy, and the probe re
 
 func newCacheFlush(c *common) *cobra.Command {
 	var f admin.FlushRequest
-	cmd := shows(c, &cobra.Command{
+	cmd := showCommand(c, &cobra.Command{
 		Use:   "flush DOMAIN | --all",
 		Short: "Remove DNS answers from the cache",
 		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX hosts from the
 cache of the running daemon, or all of them. The MTA-STS policy of DOMAIN is kept unless --sts is given: once it is
 removed, an attacker who suppresses the TXT record of the domain can keep policyd from finding a policy.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if f.All == (len(args) > 0) {
+			switch {
+			case f.All && len(args) > 0, !f.All && len(args) == 0:
 				return errors.New("give either a domain or --all")
+			case f.All:
+				return nil
 			}
-			return either(f.All, cobra.NoArgs, oneDomain(&f.Domain))(cmd, args)
+			return oneDomain(&f.Domain)(cmd, args)
 		},
 	}, admin.FlushCache, &f, func(s *screen, flushed admin.Flushed) {
 		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
@@ -64,11 +67,13 @@ removed, an attacker who suppresses the TXT record of the domain can keep policy
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own
 // records to the right.
 func (s *screen) entries(entries []dnscache.Entry) {
-	longest := len("NAME")
+	column := len("NAME")
 	for _, e := range entries {
-		longest = max(longest, len(e.Name))
+		column = max(column, len(e.Name))
 	}
-	column := min(longest, either(s.width > 0, s.width*2/5, longest)) // on a terminal the records need room too
+	if s.width > 0 {
+		column = min(column, s.width*2/5) // on a terminal the records need room too
+	}
 	line := func(kind, status, left, name, records string) {
 		words := strings.TrimRight(fmt.Sprintf("%-4s  %-8s  %6s  %-*s  %s", kind, status, left, column,
 			text.Printable(name), text.Printable(records)), " ")
@@ -120,7 +125,7 @@ func (s *screen) domain(d status.Domain) {
 		s.row("probes", "nothing is known")
 	}
 	for i, p := range d.Probes {
-		s.row(either(i == 0, "probes", ""), "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
-			either(p.Checked.IsZero(), "", ", probed "+ago(p.Checked)+" ago"), part("; ", p.Why))
+		s.row(wordsIf(i == 0, "probes"), "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
+			part(", ", event("probed", p.Checked)), part("; ", p.Why))
 	}
 }

@@ -35,7 +35,7 @@ type checkFlags struct {
 
 func newCheck(c *common) *cobra.Command {
 	f := checkFlags{}
-	cmd := printsJSON(&cobra.Command{
+	cmd := withJSONFlag(&cobra.Command{
 		Use:   "check DOMAIN... | --stdin",
 		Short: "Test whether the MX hosts of a domain keep their promises",
 		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on port 26 if the name of
@@ -90,7 +90,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 // arguments checks what the command line parser cannot.
 func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	switch {
-	case f.stdin == (len(args) > 0):
+	case f.stdin && len(args) > 0, !f.stdin && len(args) == 0:
 		return errors.New("give either domains or --stdin")
 	case f.Template.Timeout <= 0:
 		return errors.New("--timeout must be positive")
@@ -134,8 +134,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 func duration(s string) (time.Duration, error) {
 	for unit, days := range map[string]time.Duration{"d": 1, "w": 7} {
 		if number, ok := strings.CutSuffix(s, unit); ok {
-			const bits = 13 // so many weeks still fit into a duration
-			n, err := strconv.ParseUint(number, 10, bits)
+			n, err := strconv.ParseUint(number, 10, 13) // 13 bits: so many weeks still fit into a duration
 			return time.Duration(n) * days * 24 * time.Hour, err
 		}
 	}
@@ -179,9 +178,10 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	o := f.bulk
 	o.Out = cmd.OutOrStdout()
 	o.Progress = &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}
-	if o.Jobs == 0 {
-		const connecting, lookingUp = 16, 256
-		o.Jobs = either(f.NoConnect, lookingUp, connecting)
+	if o.Jobs == 0 && f.NoConnect {
+		o.Jobs = 256 // which only wait for DNS
+	} else if o.Jobs == 0 {
+		o.Jobs = 16
 	}
 	if f.skipDone != "" {
 		file, err := os.Open(f.skipDone)

@@ -67,7 +67,7 @@ func rrsetWords(r *report.Report) string {
 		return "failed: " + r.RRset.Error
 	}
 	words := r.DNSSEC + map[string]string{
-		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), either(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
+		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), yesNo(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
 		"implicit": ", none: the domain is its own mail host",
 		"null":     ", null MX: the domain accepts no mail",
 		"nxdomain": ", the domain does not exist",
@@ -82,7 +82,11 @@ func rrsetWords(r *report.Report) string {
 func (s *screen) host(h *report.Host) {
 	s.linef("")
 	s.title(fmt.Sprintf("%d %s", h.Preference, h.Host))
-	s.row("promises", "%s", either(h.Prefix == prefix.None.String(), prefix.None, prefix.Of(h.Host)).Promise())
+	class := prefix.Of(h.Host)
+	if h.Prefix == prefix.None.String() {
+		class = prefix.None
+	}
+	s.row("promises", "%s", class.Promise())
 	if h.Valid {
 		s.row("addresses", "A %s, AAAA %s%s%s", h.A, h.AAAA, part(", alias of ", h.Alias), part(": ", h.AddressError))
 	}
@@ -105,7 +109,7 @@ func (s *screen) host(h *report.Host) {
 	}
 	s.row("DANE", "%s", dane)
 	if h.MTASTS != nil {
-		s.row("MTA-STS", "%s the host", either(*h.MTASTS, "allows", "does not allow"))
+		s.row("MTA-STS", "%s the host", yesNo(*h.MTASTS, "allows", "does not allow"))
 	}
 }
 
@@ -150,24 +154,28 @@ func certificateWords(c *report.Connection) string {
 	if cert == nil {
 		return ""
 	}
-	name := either(cert.Matched != "", "for "+cert.Matched,
-		"not for this host, but for "+cmp.Or(strings.Join(cert.Names, " "), "no name"))
+	name := "for " + cert.Matched
+	if cert.Matched == "" {
+		name = "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
+	}
 	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly),
-		either(cert.Trusted, "trusted", "not trusted"), strings.Join(cert.Chain, " < "), cert.Key, cert.Signature,
+		yesNo(cert.Trusted, "trusted", "not trusted"), strings.Join(cert.Chain, " < "), cert.Key, cert.Signature,
 		c.Cipher)
 }
 
 func tlsaWords(d report.TLSA) string {
-	words := d.State + either(len(d.Records) > 0, fmt.Sprintf(" (%d)", len(d.Records)), "")
+	words := d.State
+	if len(d.Records) > 0 {
+		words += fmt.Sprintf(" (%d)", len(d.Records))
+	}
 	if d.Matches != nil {
-		words += either(*d.Matches, ", matches", ", does not match")
+		words += yesNo(*d.Matches, ", matches", ", does not match")
 	}
 	return words
 }
 
 func (s *screen) dialogues(h *report.Host) {
-	for i := range h.Connections {
-		c := &h.Connections[i]
+	for _, c := range h.Connections {
 		s.linef("  %s port %d", c.Address, c.Port)
 		for _, said := range c.Dialogue {
 			s.linef("    %s", said)
@@ -185,9 +193,12 @@ func (s *screen) findings(findings []report.Finding) {
 			s.linef("")
 			s.title(titles[f.Severity])
 		}
-		s.linef("  %s%s", s.colour.Paint(styles[f.Severity], f.Code), either(f.Untested, " (could not be tested)", ""))
-		where := f.Host + either(f.Port != 0, fmt.Sprintf(" port %d", f.Port), "") +
-			part(" at ", strings.Join(f.Addresses, " "))
+		s.linef("  %s%s", s.colour.Paint(styles[f.Severity], f.Code), wordsIf(f.Untested, " (could not be tested)"))
+		where := f.Host
+		if f.Port != 0 {
+			where += fmt.Sprintf(" port %d", f.Port)
+		}
+		where += part(" at ", strings.Join(f.Addresses, " "))
 		s.paragraph("    ", strings.TrimPrefix(where+": "+f.Text, ": "))
 		for _, z := range f.Zone {
 			s.linef("    %s", z)

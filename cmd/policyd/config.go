@@ -32,7 +32,7 @@ type checked struct {
 }
 
 func newConfigCheck(c *common) *cobra.Command {
-	return printsJSON(&cobra.Command{
+	return withJSONFlag(&cobra.Command{
 		Use:   "check [FILE|-]",
 		Short: "Check the settings file and the files it names",
 		Long: `Check the settings file, the overrides file and the CA file. FILE is checked in place of the settings
@@ -59,7 +59,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 			warnings := append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
 			result := checked{l.Path, l.Found, len(l.Rules), append([]string{}, warnings...), []settings.Problem{}}
 			return show(cmd, result, func(s *screen, c checked) {
-				s.linef("%s: ok%s", c.Settings, either(c.Found, "", "; the file does not exist, so the defaults apply"))
+				s.linef("%s: ok%s", c.Settings, wordsIf(!c.Found, "; the file does not exist, so the defaults apply"))
 				if l.Rules != nil {
 					s.linef("%s: ok, rules: %d", l.Overrides, c.Overrides)
 				}
@@ -72,7 +72,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 }
 
 func newConfigShow(c *common) *cobra.Command {
-	return printsJSON(&cobra.Command{
+	return withJSONFlag(&cobra.Command{
 		Use:   "show",
 		Short: "Show all settings that apply, including defaults",
 		Long: `Show the effective settings: those of the settings file, and the defaults of all others. The output is a

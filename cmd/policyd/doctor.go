@@ -14,7 +14,7 @@ import (
 
 func newDoctor(c *common) *cobra.Command {
 	o := doctor.Options{User: os.Geteuid(), ResolvConf: "/etc/resolv.conf", Proc: "/proc"}
-	cmd := printsJSON(&cobra.Command{
+	cmd := withJSONFlag(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",
 		Long: `Examine the sender's side: the resolver, Postfix with main.cf and master.cf as postconf(1) reports them,
@@ -30,11 +30,13 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		PreRunE: func(*cobra.Command, []string) error {
 			for i, h := range o.Egress {
 				name, ok := policy.ParseName(h)
-				address, err := netip.ParseAddr(strings.Trim(h, "[]"))
-				if !ok && err != nil {
+				if address, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
+					name, ok = address.String(), true
+				}
+				if !ok {
 					return fmt.Errorf("--egress %q is neither a host name nor an address", h)
 				}
-				o.Egress[i] = either(err == nil, address.String(), name)
+				o.Egress[i] = name
 			}
 			return nil
 		},

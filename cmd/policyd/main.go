@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -25,7 +26,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// version is set by the linker, see the Makefile. Without it, the version of the module is used, which can name a commit.
+// version is set by the linker, see the Makefile. Without it, the version of the module is used, which can be a commit.
 var version string
 
 // The exit statuses.
@@ -64,9 +65,9 @@ func run() int {
 }
 
 func newRoot() *cobra.Command {
-	built, ok := debug.ReadBuildInfo()
-	c := &common{
-		version: cmp.Or(version, strings.Trim(either(ok, built, &debug.BuildInfo{}).Main.Version, "()"), "devel"),
+	c := &common{version: cmp.Or(version, "devel")}
+	if built, ok := debug.ReadBuildInfo(); ok && version == "" {
+		c.version = cmp.Or(strings.Trim(built.Main.Version, "()"), c.version) // "(devel)" is without a version too
 	}
 	root := group("policyd", "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
 		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
@@ -84,13 +85,13 @@ func newRoot() *cobra.Command {
 	completion, _, _ := root.Find([]string{"completion"})
 	completion.RunE = showHelp // without it, cobra accepts any word as a shell
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
-	failsAsCommand(root)
+	withExitStatus(root)
 	return root
 }
 
-// failsAsCommand gives errors of a command and of its subcommands exit status 1, unless they have their own. An error
+// withExitStatus gives errors of a command and of its subcommands exit status 1, unless they have their own. An error
 // that occurs before the command runs is about the command line.
-func failsAsCommand(cmd *cobra.Command) {
+func withExitStatus(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := run(cmd, args)
@@ -100,7 +101,7 @@ func failsAsCommand(cmd *cobra.Command) {
 		return &exit{exitFailed, err}
 	}
 	for _, below := range cmd.Commands() {
-		failsAsCommand(below)
+		withExitStatus(below)
 	}
 }
 
@@ -128,11 +129,11 @@ func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 // group returns a command that only has others below it. Those take no arguments unless they have Args: without this,
 // cobra would accept any.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.NoArgs, RunE: showHelp,
-	}
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: showHelp}
 	for _, below := range commands {
-		below.Args = either(below.Args == nil, cobra.NoArgs, below.Args)
+		if below.Args == nil {
+			below.Args = cobra.NoArgs
+		}
 	}
 	cmd.AddCommand(commands...)
 	return cmd
@@ -157,4 +158,22 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	message := strings.ReplaceAll(usageMistake(cmd, strings.TrimSpace(err.Error())), "\n", "\npolicyd: ")
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", admin.Visible(message), cmd.CommandPath())
 	return exitUsage
+}
+
+// build is what `policyd version --json` shows.
+type build struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+func newVersion(c *common) *cobra.Command {
+	return withJSONFlag(&cobra.Command{
+		Use:   "version",
+		Short: "Show the version",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, build{c.version, runtime.Version()}, func(s *screen, b build) {
+				s.linef("policyd %s\ngo: %s", b.Version, b.Go)
+			})
+		},
+	})
 }

@@ -9,7 +9,7 @@ import (
 func newPostfixConfig(c *common) *cobra.Command {
 	var commands, remove bool
 	o := doctor.Options{}
-	cmd := printsJSON(&cobra.Command{
+	cmd := withJSONFlag(&cobra.Command{
 		Use:   "postfix-config",
 		Short: "Print the configuration that Postfix needs",
 		Long: `Print the lines for main.cf and master.cf: for the installed version of Postfix, the socket that policyd
@@ -29,10 +29,11 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			if remove {
 				return showRemoval(c, cmd, o)
 			}
-			var err error
-			if o.Settings, err = c.load(cmd); err != nil {
+			l, err := c.load(cmd)
+			if err != nil {
 				return err
 			}
+			o.Settings = l
 			lines, err := doctor.MakeLines(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -60,16 +61,16 @@ func (s *screen) lines(lines []string) {
 	}
 }
 
-// postfixLines writes one part for each file, with instructions in comments.
+// postfixLines writes one section for each file, with instructions in comments.
 func (s *screen) postfixLines(l doctor.Lines) {
-	part := func(file, what string, lines []string) {
+	section := func(file, what string, lines []string) {
 		if len(lines) > 0 {
 			s.linef("# %s/%s, %s", l.Directory, file, what)
 			s.lines(append(lines, ""))
 		}
 	}
-	part("main.cf", "for Postfix "+l.Postfix+": add at the end", l.Main)
-	part("master.cf", "add at the end", l.Master)
-	part("transport_own", "a new file: one line per domain of this site", l.Own)
+	section("main.cf", "for Postfix "+l.Postfix+": add at the end", l.Main)
+	section("master.cf", "add at the end", l.Master)
+	section("transport_own", "a new file: one line per domain of this site", l.Own)
 	s.linef("# then: postfix check && postfix reload && policyd doctor")
 }

@@ -12,10 +12,11 @@ import (
 // showRemoval prints the commands that remove policyd from the configuration of Postfix. Mistakes in the settings only
 // cause a warning, because they must not prevent the removal.
 func showRemoval(c *common, cmd *cobra.Command, o doctor.Options) error {
-	var err error
-	if o.Settings, err = c.load(cmd); err != nil {
+	l, err := c.load(cmd)
+	if err != nil {
 		cmd.PrintErrln("policyd: warning: invalid settings keep their defaults\n" + admin.Visible(err.Error()))
 	}
+	o.Settings = l // with defaults in place of mistakes
 	removal, err := doctor.Remove(cmd.Context(), o)
 	if err != nil {
 		return err

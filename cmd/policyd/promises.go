@@ -15,7 +15,7 @@ import (
 func newPromises(c *common) *cobra.Command {
 	var f admin.Filter
 	var asked, forgotten admin.DomainRequest
-	list := lists(c, &cobra.Command{
+	list := listCommand(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the domains whose promises are remembered",
 		Long: `List the domains to which this machine has sent mail and which promised authenticated TLS: by an MX
@@ -24,7 +24,7 @@ days, and whether DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
 	}, "domains", admin.ListPromises, &f, (*screen).promises)
 	list.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
-	get := shows(c, &cobra.Command{
+	get := showCommand(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show which promises of a domain are remembered",
 		Long: `Show which promises of DOMAIN the running daemon remembers.
@@ -34,14 +34,14 @@ Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage o
 	}, admin.GetPromise, &asked, func(s *screen, p promises.Entry) {
 		s.promises(admin.PromiseList{Promises: []promises.Entry{p}})
 	})
-	forget := shows(c, &cobra.Command{
+	forget := showCommand(c, &cobra.Command{
 		Use:   "forget DOMAIN",
 		Short: "Forget the promises of a domain, which ends a hold",
 		Long: `Make the running daemon forget the promises of DOMAIN. Mail that is held because a promise vanished is
 delivered at Postfix's next attempt (postqueue -f).`,
 		Args: oneDomain(&forgotten.Domain),
 	}, admin.ForgetPromise, &forgotten, func(s *screen, f admin.Forgotten) {
-		s.linef("%s", either(f.Forgotten, "forgotten", "nothing was remembered about "+forgotten.Domain))
+		s.linef("%s", yesNo(f.Forgotten, "forgotten", "nothing was remembered about "+forgotten.Domain))
 	})
 	return group("promises", "Show and forget which domains promised authenticated TLS", list, get, forget)
 }
@@ -55,7 +55,7 @@ func (s *screen) promises(list admin.PromiseList) {
 	for _, p := range list.Promises {
 		for _, seen := range p.Seen {
 			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days,
-				either(seen.Signed, "signed", "unsigned"), p.Domain)))
+				yesNo(seen.Signed, "signed", "unsigned"), p.Domain)))
 		}
 		if !p.Missing.IsZero() {
 			s.linef("  ! missing from unsigned answers since %s", p.Missing.Format(time.DateTime))
@@ -70,8 +70,7 @@ func (s *screen) promises(list admin.PromiseList) {
 
 // remembered returns what the daemon at a socket remembers of the promises of a domain, nothing without a daemon.
 func remembered(ctx context.Context, socket string, domain string) promises.History {
-	const wait = time.Second
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	p, err := admin.GetPromise.Ask(ctx, socket, admin.DomainRequest{Domain: domain})
 	if err != nil {

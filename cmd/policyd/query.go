@@ -11,12 +11,12 @@ import (
 
 func newQuery(c *common) *cobra.Command {
 	var noProbe, live bool
-	cmd := printsJSON(&cobra.Command{
+	cmd := withJSONFlag(&cobra.Command{
 		Use:   "query DOMAIN...",
 		Short: "Show how mail to a domain is sent, and why",
-		Long: `Look up each DOMAIN in this process, starting with an empty cache, and show in one sentence how mail to it
-is sent, then its MX hosts with their promises, the answer of each map byte for byte, and the reasons. If the daemon is
-running, the promises that it remembers count too.
+		Long: `Look up each DOMAIN in this process, starting with an empty cache, and show in one sentence how mail to
+it is sent, then its MX hosts with their promises, the answer of each map byte for byte, and the reasons. If the daemon
+is running, the promises that it remembers count too.
 
 DOMAIN is a domain, or another next hop that Postfix may look up: [host], domain:26, [host]:26. Where port 26 may be
 used, the smtps- hosts are probed too.

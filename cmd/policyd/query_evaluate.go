@@ -48,8 +48,13 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 			Resolver: cache, STS: stsstore.New(l.Store(cache, quiet)), Site: site, Verdict: prober.Verdict,
 			History: func(domain string) promises.History { return remembered(cmd.Context(), l.Admin.Socket, domain) },
 		},
-		options: l.Lookup().Policy, prober: either(noProbe, nil, prober),
-		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
+		options: l.Lookup().Policy, progress: io.Discard,
+	}
+	if terminal(cmd.ErrOrStderr()) {
+		e.progress = cmd.ErrOrStderr()
+	}
+	if !noProbe {
+		e.prober = prober
 	}
 	if e.options.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
@@ -81,8 +86,7 @@ func (e *evaluator) explain(ctx context.Context, key string) explain.Result {
 // concurrently calls f with 0 to n-1, at most eight at a time.
 func concurrently(n int, f func(i int)) {
 	var group errgroup.Group
-	const most = 8
-	group.SetLimit(most)
+	group.SetLimit(8)
 	for i := range n {
 		group.Go(func() error {
 			f(i)

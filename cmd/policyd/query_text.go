@@ -19,7 +19,7 @@ func (s *screen) explanation(x explain.Result) {
 	rrset := ""
 	// [host] is this very host, whatever the MX RRset is.
 	if !strings.HasPrefix(x.Nexthop, "[") && (len(x.MX) > 0 || x.DNSSEC != dns.Indeterminate.String()) {
-		rrset = "   MX RRset: " + x.DNSSEC + either(len(x.MX) == 0, ", no hosts", "")
+		rrset = "   MX RRset: " + x.DNSSEC + wordsIf(len(x.MX) == 0, ", no hosts")
 	}
 	s.linef("\n%s%s", s.bold(x.Nexthop), rrset)
 	if len(x.MX) > 0 {

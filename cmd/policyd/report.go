@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 func newReport(c *common) *cobra.Command {
 	var since string
 	var asked admin.ReportRequest
-	cmd := shows(c, &cobra.Command{
+	cmd := showCommand(c, &cobra.Command{
 		Use:   "report",
 		Short: "Summarize the decisions of the daemon",
 		Long: `Ask the running daemon how many next hops it has seen, how mail to them is sent, or would be sent with
@@ -40,9 +41,10 @@ mode = "enforce", and which of them would wait, and why. The daemon counts in ev
 
 // decisions shows a report of the daemon.
 func (s *screen) decisions(r report.Report) {
-	from := either(r.Recorded.After(r.Since), r.Recorded, r.Since)
+	from := slices.MaxFunc([]time.Time{r.Since, r.Recorded}, time.Time.Compare)
 	s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
-	s.linef("how their mail %s:\n", either(r.Mode == "report", `would be sent with mode = "enforce"`, "is sent"))
+	reports := r.Mode == "report"
+	s.linef("how their mail %s:\n", yesNo(reports, `would be sent with mode = "enforce"`, "is sent"))
 	const count = "  %-12s  %9s"
 	for _, row := range []struct {
 		label string
@@ -56,7 +58,7 @@ func (s *screen) decisions(r report.Report) {
 	s.linef("\n"+count+"  of them", "by port 26", number(r.Port26))
 	if r.Port26Promised > 0 {
 		s.paragraph(strings.Repeat(" ", 27), number(r.Port26Promised)+" more have only hosts that promise it: mail "+
-			"uses it once probes find them open"+either(r.Mode == "report", ` with mode = "enforce"`, ""))
+			"uses it once probes find them open"+wordsIf(reports, ` with mode = "enforce"`))
 	}
 	s.waiting(r)
 	if len(r.Vanished) > 0 {
@@ -79,7 +81,7 @@ func (s *screen) waiting(r report.Report) {
 	const shown = 50
 	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
 		s.linef("  %s", text.Printable(w.Nexthop))
-		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", either(w.Still, "still", "no longer"),
+		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", yesNo(w.Still, "still", "no longer"),
 			number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {

@@ -24,8 +24,8 @@ type screen struct {
 	notes  io.Writer // for remarks that are not part of the output
 }
 
-// printsJSON adds the flag --json.
-func printsJSON(cmd *cobra.Command) *cobra.Command {
+// withJSONFlag adds the flag --json.
+func withJSONFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().Bool("json", false, "print JSON")
 	return cmd
 }
@@ -63,12 +63,13 @@ func showEach[T interface{ Exit() int }](
 		if err != nil {
 			return err
 		}
-		if err = show(cmd, r, func(s *screen, r T) {
+		err = show(cmd, r, func(s *screen, r T) {
 			if i > 0 {
 				s.linef("")
 			}
 			text(s, r)
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		worst = max(worst, r.Exit())
@@ -96,16 +97,19 @@ func (s *screen) row(label, format string, args ...any) {
 	text.Wrap(&s.Builder, fmt.Sprintf(s.label, label), text.Printable(fmt.Sprintf(format, args...)))
 }
 
-// either returns one of two values.
-func either[T any](first bool, a, b T) T {
-	if first {
-		return a
-	}
-	return b
-}
+// wordsIf returns words if they apply, and otherwise nothing.
+func wordsIf(apply bool, words string) string { return yesNo(apply, words, "") }
 
 // part returns words with what separates them from those before; nothing if there are none.
-func part(separator, words string) string { return either(words == "", "", separator+words) }
+func part(separator, words string) string { return wordsIf(words != "", separator+words) }
+
+// yesNo returns one of two phrases for a report.
+func yesNo(holds bool, yes, no string) string {
+	if holds {
+		return yes
+	}
+	return no
+}
 
 // paragraph writes lines that begin with a margin, the first of them with a mark such as "- ".
 func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, text.Printable(words)) }
@@ -113,9 +117,9 @@ func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, tex
 // answer writes a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
 func (s *screen) answer(label string, reply socketmap.Reply) {
 	word, rest, _ := strings.Cut(reply.String(), " ")
-	colour := either(reply.Status == socketmap.StatusNotFound, "", text.Red)
-	colour = either(reply.Status == socketmap.StatusOK, text.Green, colour)
-	s.linef("%s%s", fmt.Sprintf(s.label, label), strings.TrimRight(s.colour.Paint(colour, word)+" "+rest, " "))
+	style := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green, socketmap.StatusTemp: text.Red,
+		socketmap.StatusTimeout: text.Red, socketmap.StatusPerm: text.Red}[reply.Status]
+	s.linef("%s%s", fmt.Sprintf(s.label, label), strings.TrimRight(s.colour.Paint(style, word)+" "+rest, " "))
 }
 
 // table writes rows, of which the first is the header, in aligned columns.

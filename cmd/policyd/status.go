@@ -12,7 +12,7 @@ import (
 )
 
 func newStatus(c *common) *cobra.Command {
-	return shows(c, &cobra.Command{
+	return showCommand(c, &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the running daemon",
 		Long: `Show the version of the running daemon, its settings, the resolver and its self-test, counters of
@@ -23,15 +23,15 @@ Exit status: 0 the daemon is running, 1 it is not, or you have no access to its 
 }
 
 func newReload(c *common) *cobra.Command {
-	return asks(c, &cobra.Command{
+	return askCommand(c, &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its settings again",
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and report the result. If
 they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with:
 --config only says where its admin socket is, and a file that the daemon does not read is checked.
 
-Exit status: 0 the new settings are in effect, 1 the daemon is not running, or you have no access to its socket, 2 usage,
-or the new settings have a mistake.`,
+Exit status: 0 the new settings are in effect, 1 the daemon is not running, or you have no access to its socket, 2
+usage, or the new settings have a mistake.`,
 		PreRun: func(*cobra.Command, []string) { c.quiet = true }, // the daemon returns the mistakes
 	}, func(cmd *cobra.Command, socket string, _ []string) (status.Reload, error) {
 		r, err := admin.DoReload.Ask(cmd.Context(), socket, struct{}{})
@@ -52,7 +52,7 @@ or the new settings have a mistake.`,
 }
 
 func newLogLevel(c *common) *cobra.Command {
-	return asks(c, &cobra.Command{
+	return askCommand(c, &cobra.Command{
 		Use:   "log-level [debug|info|warn|error]",
 		Short: "Show or change the log level of the running daemon",
 		Long: `Show the log level of the running daemon, or change it immediately. A reload or a restart sets it to

@@ -29,7 +29,10 @@ func (s *screen) status(st status.Status) {
 	}
 	before := ""
 	add := func(label, format string, args ...any) {
-		s.row(either(label == before, "", label), format, args...)
+		if label == before {
+			label = "" // the row continues the one above
+		}
+		s.row(label, format, args...)
 		before = cmp.Or(label, before)
 	}
 	add("", "lines in the overrides file: %d, log level: %s", st.Settings.Overrides, st.LogLevel)
@@ -44,9 +47,8 @@ func (s *screen) status(st status.Status) {
 
 	r, c := st.Resolver, st.Cache
 	add("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source,
-		either(r.Trusted, "trusted", "not trusted"))
-	add("self-test", "%s%s%s", r.SelfTest, either(r.Checked.IsZero(), "", ", tested "+ago(r.Checked)+" ago"),
-		part(": ", r.Reason))
+		yesNo(r.Trusted, "trusted", "not trusted"))
+	add("self-test", "%s%s%s", r.SelfTest, part(", ", event("tested", r.Checked)), part(": ", r.Reason))
 	add("answers", "%s", counts(c.Answers, "secure", "insecure", "bogus", "failed"))
 	for _, name := range slices.Sorted(maps.Keys(st.Lookups.Replies)) {
 		add("lookups", "%s: %s", name, counts(st.Lookups.Replies[name], "OK", "NOTFOUND", "TEMP"))
@@ -64,8 +66,8 @@ func (s *screen) status(st status.Status) {
 	if m := st.MTASTS; m == nil {
 		add("mta-sts", "off")
 	} else {
-		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies),
-			either(m.Persistent, "kept across restarts", "lost with a restart"), counts(m.Fetches, "ok", "failed"))
+		kept := yesNo(m.Persistent, "kept across restarts", "lost with a restart")
+		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept, counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
 		add("probes", "off")
@@ -78,8 +80,8 @@ func (s *screen) status(st status.Status) {
 			number(p.Missing), number(p.Held), number(p.Vanished))
 	}
 	if f := st.Fleet; f != nil {
-		add("fleet", "%s, %s%s", either(f.Up, "available", "unavailable"), either(f.LastSuccess.IsZero(),
-			"no exchange since the start", "last exchange "+ago(f.LastSuccess)+" ago"), part(": ", f.Error))
+		add("fleet", "%s, %s%s", yesNo(f.Up, "available", "unavailable"),
+			cmp.Or(event("last exchange", f.LastSuccess), "no exchange since the start"), part(": ", f.Error))
 		add("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
 		add("", "ignored: %s", counts(f.Ignored, "stale", "mac"))
 	}
@@ -117,6 +119,9 @@ func number[N int | uint64](n N) string {
 }
 
 func ago(t time.Time) string { return span(time.Since(t)) }
+
+// event returns how long ago something happened, such as "tested 5m ago"; nothing for the zero time.
+func event(what string, t time.Time) string { return wordsIf(!t.IsZero(), what+" "+ago(t)+" ago") }
 
 // span writes a duration in its two largest units.
 func span(d time.Duration) string {

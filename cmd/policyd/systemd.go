@@ -10,8 +10,7 @@ import (
 // systemdListeners returns the listeners of policyd.socket that systemd will pass, as server.listen has them; none if
 // systemd does not run or the unit is neither active nor enabled.
 func systemdListeners(ctx context.Context) []string {
-	const timeout = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState,UnitFileState,Listen",
 		"policyd.socket").Output() // where systemd does not run, there is no output
@@ -28,7 +27,7 @@ func parseListen(text string) []string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimPrefix(strings.TrimSpace(line), "Listen=")
 		if address, stream := strings.CutSuffix(line, " (Stream)"); stream {
-			addresses = append(addresses, either(strings.HasPrefix(address, "/"), "unix:", "")+address)
+			addresses = append(addresses, wordsIf(strings.HasPrefix(address, "/"), "unix:")+address)
 		}
 	}
 	return addresses

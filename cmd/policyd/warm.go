@@ -34,7 +34,7 @@ func newWarm(c *common) *cobra.Command {
 	var found warmed
 	perSecond := 20
 	progress := &bulk.Progress{}
-	cmd := asks(c, &cobra.Command{
+	cmd := askCommand(c, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
 		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for mail to it: it fetches
@@ -101,8 +101,7 @@ func warm(
 	var mu sync.Mutex
 	counts := map[string]int{}
 	group, running := errgroup.WithContext(ctx)
-	const concurrent = 8
-	group.SetLimit(concurrent)
+	group.SetLimit(8)
 	for _, domain := range domains {
 		if limit.Wait(running) != nil {
 			break
