@@ -26,11 +26,8 @@ type RefusedError struct {
 // Error returns what the daemon said.
 func (e *RefusedError) Error() string { return e.Message }
 
-// The bounds on an answer: MaxList entries with long records stay below maxAnswer.
-const (
-	maxAnswer = 256 << 20
-	maxWait   = 90 * time.Second
-)
+// maxAnswer bounds an answer: MaxList entries with long records stay below it.
+const maxAnswer = 256 << 20
 
 // Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or
 // it is a RefusedError, or that of ctx.
@@ -50,7 +47,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 		}
 		path, body = path+"?"+parameters.Encode(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, bytes.NewReader(body))
 	if err != nil {
