@@ -84,7 +84,9 @@ func terminal(w io.Writer) bool {
 
 func (s *screen) linef(format string, args ...any) { _, _ = fmt.Fprintf(s, format+"\n", args...) }
 
-func (s *screen) notef(format string, args ...any) { _, _ = fmt.Fprintf(s.notes, "policyd: "+format+"\n", args...) }
+func (s *screen) notef(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.notes, "policyd: "+format+"\n", args...)
+}
 
 func (s *screen) title(words string) { s.linef("%s", s.bold(words)) }
 

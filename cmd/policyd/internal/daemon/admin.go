@@ -137,8 +137,8 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	return known
 }
 
-// namesOf returns a domain and its MX hosts, as far as the cache has them. TLSA records that are looked up at the end of a
-// CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
+// namesOf returns a domain and its MX hosts, as far as the cache has them. TLSA records that are looked up at the end of
+// a CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
 func (d *Daemon) namesOf(domain string) []string {
 	names := []string{domain}
 	for _, e := range d.cache.List(dnscache.Within(domain), 0) {

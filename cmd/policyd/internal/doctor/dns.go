@@ -58,9 +58,8 @@ func (e *exam) checkResolvConf(st stub.State) {
 		e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(own, ", "))
 	} else {
 		change := []string{e.setting("dns", "remove servers")}
-		// resolv.conf(5) has neither ports nor TLS.
 		unnameable := func(s string) bool { return strings.HasPrefix(s, "tls://") || !strings.HasSuffix(s, ":53") }
-		if !slices.ContainsFunc(own, unnameable) {
+		if !slices.ContainsFunc(own, unnameable) { // resolv.conf(5) has neither ports nor TLS
 			change = append(change, "# or name the same servers in "+e.ResolvConf)
 		}
 		e.found("resolver-differs",
