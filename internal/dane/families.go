@@ -76,8 +76,9 @@ func firstDecides(first *dns.RRset, result Result) bool {
 		return true
 	case Failed:
 		return first.Status == dns.Secure
+	default: // if it is no alias, both families have the same TLSA base domain
+		return first.Status == dns.Secure && !isAlias(first)
 	}
-	return first.Status == dns.Secure && !isAlias(first) // both families have the same TLSA base domain
 }
 
 // secondDecides reports whether the second answer with an address decides in place of the first.

@@ -13,9 +13,9 @@ type Families string
 // The values of Families.
 const (
 	BothFamilies Families = "both" // A and AAAA are asked for concurrently
-	// OneIsEnough is for a host of which one family is probably enough. A is asked for first, and AAAA only if the
-	// answer to A does not arrive within HeadStart or is not a secure answer about the name itself, or if Next is called
-	// again.
+	// OneIsEnough is for a host of which one family is probably enough. A is asked for first. AAAA is asked for only if
+	// the answer to A does not arrive within HeadStart or is not a secure answer about the name itself, or when Next is
+	// called again.
 	OneIsEnough Families = "one"
 )
 

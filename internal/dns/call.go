@@ -36,8 +36,8 @@ type Starter interface {
 func Late(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
 // Ask waits for the answer to a question, but not longer than until; after that it returns what is known, including a
-// stale answer. The deadline is not part of ctx, because making a context for each question would be a large part of its
-// cost.
+// stale answer. The deadline is not part of ctx, because making a context for each question would be a large part of
+// its cost.
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
 	if firstOf(ctx, time.Until(until), []*Call{call}) < 0 {
@@ -53,7 +53,7 @@ func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) 
 func firstOf(ctx context.Context, left time.Duration, calls []*Call) int {
 	first := slices.IndexFunc(calls, (*Call).Ended)
 	if first < 0 && left > 0 {
-		var done [2]chan struct{}
+		var done [2]chan struct{} // nil blocks: there may be only one call
 		for i, c := range calls {
 			done[i] = c.Done
 		}

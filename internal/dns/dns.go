@@ -25,10 +25,14 @@ const (
 
 // String returns the status as RFC 4033 spells it, in lower case.
 func (s Status) String() string {
-	if s > Secure {
-		s = Indeterminate
+	switch s {
+	case Secure:
+		return "secure"
+	case Insecure:
+		return "insecure"
+	default:
+		return "indeterminate"
 	}
-	return [...]string{"indeterminate", "insecure", "secure"}[s]
 }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -36,7 +40,14 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. A word that is not known is Indeterminate.
 func (s *Status) UnmarshalText(word []byte) error {
-	*s = map[string]Status{"insecure": Insecure, "secure": Secure}[string(word)]
+	switch string(word) {
+	case "secure":
+		*s = Secure
+	case "insecure":
+		*s = Insecure
+	default:
+		*s = Indeterminate
+	}
 	return nil
 }
 

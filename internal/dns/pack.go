@@ -27,28 +27,29 @@ func (r *RRset) Pack() string {
 func (r *RRset) Unpack(s string) {
 	switch r.Type {
 	case TypeMX:
-		r.Records = each(s, func(p string) MX { return MX{uint16(p[0])<<8 | uint16(p[1]), p[2:]} })
+		r.Records = unpackAll(s, func(p string) MX { return MX{uint16(p[0])<<8 | uint16(p[1]), p[2:]} })
 	case TypeA, TypeAAAA:
-		r.Records = each(s, func(p string) netip.Addr {
+		r.Records = unpackAll(s, func(p string) netip.Addr {
 			a, _ := netip.AddrFromSlice([]byte(p))
 			return a
 		})
 	case TypeTLSA:
-		r.Records = each(s, func(p string) TLSA { return TLSA{p[0], p[1], p[2], []byte(p[3:])} })
+		r.Records = unpackAll(s, func(p string) TLSA { return TLSA{p[0], p[1], p[2], []byte(p[3:])} })
 	default:
-		r.Records = each(s, func(p string) string { return p })
+		r.Records = unpackAll(s, func(p string) string { return p })
 	}
 }
 
-func each[T any](s string, unpack func(string) T) (list []T) {
-	for item := ""; s != ""; {
-		item, s = CutItem(s)
+func unpackAll[T any](s string, unpack func(string) T) (list []T) {
+	for s != "" {
+		item, rest := CutItem(s)
 		list = append(list, unpack(item))
+		s = rest
 	}
 	return list
 }
 
-// AppendItem appends an item, which has two parts, with its length in front.
+// AppendItem appends an item, given in two parts, with its length in front.
 func AppendItem[T string | []byte](b, head []byte, tail T) []byte {
 	b = binary.AppendUvarint(b, uint64(len(head)+len(tail)))
 	return append(append(b, head...), tail...)

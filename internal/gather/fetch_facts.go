@@ -26,8 +26,8 @@ const (
 	questionTimeout = 3600 * time.Millisecond
 	mxPercent       = 60
 	countTimeout    = time.Second // for questions whose answers only explain a decision
-	// briefDivisor shortens the fetch of a policy without which a decision is possible (policy.Need.Brief): the decision
-	// waits for a third of the usual time. The store continues the fetch.
+	// briefDivisor shortens the wait for a policy that a decision can do without (policy.Need.Brief) to a third of the
+	// usual time. The store continues the fetch.
 	briefDivisor = 3
 )
 

@@ -59,10 +59,11 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 // body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers.
 // It returns the address that it tried first.
 func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first netip.Addr, err error) {
-	if body, used, err := f.throughProxy(ctx, host); used {
+	body, used, err := f.throughProxy(ctx, host)
+	if used {
 		return body, first, err
 	}
-	var failed, problems []error
+	var failed, problems []error // of the addresses that were tried, and of the lookups and the other addresses
 	for addr, more := range f.candidates(ctx, host, &problems) {
 		if !first.IsValid() {
 			first = addr
@@ -70,8 +71,7 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 		// An address that hangs leaves time for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
 		if end, limited := ctx.Deadline(); limited && more {
-			const half = 2
-			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
+			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/2)
 		}
 		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
 		body, err = f.get(attempt, host, &http.Transport{
@@ -88,7 +88,8 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 			return nil, first, errors.Join(failed...)
 		}
 	}
-	if err = errors.Join(append(failed, problems...)...); err == nil {
+	err = errors.Join(append(failed, problems...)...)
+	if err == nil {
 		err = errors.New("the policy host has no address")
 	}
 	return nil, first, err
@@ -161,7 +162,8 @@ func dialTLS(ctx context.Context, to string, config *tls.Config) (conn net.Conn,
 			err = fmt.Errorf("panic in the TLS handshake: %v", p)
 		}
 		if err != nil {
-			conn, _ = nil, plain.Close()
+			conn = nil
+			_ = plain.Close()
 		}
 	}()
 	secured := tls.Client(plain, config)

@@ -84,7 +84,7 @@ type Result struct {
 	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the
 	// lookup would have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
 	Err error
-	Why string // the same in a few words for a person: printable ASCII
+	Why string // explains the state in a few words of printable ASCII
 }
 
 // Error is a policy that could not be fetched.
@@ -103,8 +103,8 @@ func (e *Error) Answered() bool {
 
 // Error returns the domain, the result type and the cause in one line of printable ASCII.
 func (e *Error) Error() string {
-	const longest = 1000 // several addresses, each with what happened there
-	return text.Line("mtasts: "+e.Domain+": "+string(e.Failure)+": "+e.Err.Error(), longest)
+	const maxLength = 1000 // several addresses, each with what happened there
+	return text.Line("mtasts: "+e.Domain+": "+string(e.Failure)+": "+e.Err.Error(), maxLength)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

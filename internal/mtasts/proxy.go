@@ -22,7 +22,8 @@ func (f *Fetcher) throughProxy(ctx context.Context, host string) (body []byte, u
 		return nil, false, nil
 	}
 	transport := &http.Transport{Proxy: http.ProxyURL(proxy), DialContext: dial, TLSClientConfig: f.config(host)}
-	if body, err = f.get(ctx, host, transport); err != nil {
+	body, err = f.get(ctx, host, transport)
+	if err != nil {
 		err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
 	}
 	return body, true, err

@@ -19,25 +19,26 @@ var (
 // not begin with "v=STSv1;" are discarded" first. The strings of each record are joined. The error is ErrNoRecord,
 // ErrManyRecords or ErrBadRecord.
 func RecordID(txts []string) (string, error) {
-	record, records := "", 0
+	var record string // the last that was found
+	found := 0
 	for _, txt := range txts {
-		version, _, found := strings.Cut(txt, ";")
-		if found && strings.TrimRight(version, blanks) == "v=STSv1" {
+		version, _, ended := strings.Cut(txt, ";")
+		if ended && strings.TrimRight(version, blanks) == "v=STSv1" {
 			record = txt
-			records++
+			found++
 		}
 	}
-	switch {
-	case records == 0:
+	if found == 0 {
 		return "", ErrNoRecord
-	case records > 1:
+	}
+	if found > 1 {
 		return "", ErrManyRecords
 	}
-	field := recordForm.FindStringSubmatch(record)
-	if field == nil || !ValidID(field[1]) {
+	match := recordForm.FindStringSubmatch(record)
+	if match == nil || !ValidID(match[1]) {
 		return "", ErrBadRecord
 	}
-	return strings.Clone(field[1]), nil // a stored id must not keep the whole record in memory
+	return strings.Clone(match[1]), nil // a stored id must not keep the whole record in memory
 }
 
 const recordLabel = "_mta-sts."
@@ -50,8 +51,7 @@ func RecordQuestion(domain string) dns.Question {
 // ValidDomain reports whether s, in lower case, can be a policy domain: a host name, short enough that the name of its
 // record fits in DNS.
 func ValidDomain(s string) bool {
-	const longest = 253
-	return len(s) <= longest-len(recordLabel) && validDomain(s)
+	return len(s) <= maxName-len(recordLabel) && validDomain(s)
 }
 
 // blanks is WSP of RFC 5234.

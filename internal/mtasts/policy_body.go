@@ -16,6 +16,9 @@ const MaxPolicySize = 64 << 10
 // MaxMaxAge is the longest max_age, RFC 8461 section 3.2: a little over a year.
 const MaxMaxAge = 31557600 * time.Second
 
+// maxName is how many octets a domain name may have, without the final dot (RFC 1035 section 2.3.4).
+const maxName = 253
+
 const (
 	label     = `[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?`
 	delimiter = `[ \t]*;[ \t]*`                              // sts-field-delim
@@ -50,7 +53,8 @@ func ParsePolicy(body []byte) (Policy, error) {
 		return Policy{}, bad("not UTF-8")
 	}
 	var p Policy
-	fields, known := map[string]string{}, map[string]bool{}
+	fields := map[string]string{} // the first value of each
+	seen := map[string]bool{}     // the patterns in p.MX
 	for line := range strings.SplitSeq(strings.TrimRight(string(body), "\r\n"+blanks), "\n") {
 		line = strings.TrimRight(strings.TrimSuffix(line, "\r"), blanks)
 		name, value, ok := strings.Cut(line, ":")
@@ -70,14 +74,14 @@ func ParsePolicy(body []byte) (Policy, error) {
 		if !validPattern(value) {
 			return Policy{}, bad("an mx that is neither a host name nor *. and a domain")
 		}
-		if mx := strings.ToLower(value); !known[mx] {
-			known[mx] = true
+		mx := strings.ToLower(value)
+		if !seen[mx] {
+			seen[mx] = true
 			p.MX = append(p.MX, mx)
 		}
 	}
-	var ok bool
-	p.Mode = Mode(fields["mode"])
-	p.MaxAge, ok = parseMaxAge(fields["max_age"])
+	maxAge, ok := parseMaxAge(fields["max_age"])
+	p.Mode, p.MaxAge = Mode(fields["mode"]), maxAge
 	// "If any field is not specified, the policy SHALL be treated as invalid", except
 	// that mx may be missing in mode none.
 	switch {
@@ -124,4 +128,4 @@ func validPattern(s string) bool {
 }
 
 // validDomain reports whether s is a Domain of RFC 5321 section 4.1.2 that fits in DNS.
-func validDomain(s string) bool { return len(s) <= 253 && domainForm.MatchString(s) }
+func validDomain(s string) bool { return len(s) <= maxName && domainForm.MatchString(s) }
