@@ -72,10 +72,11 @@ func (c Commands) Query(ctx context.Context, table string, keys []string) (found
 		key, _, _ := strings.Cut(line, "\t")
 		found = append(found, key)
 	}
-	const noneFound = 1
-	exit := new(exec.ExitError)
+	const noneStatus = 1 // the exit status if no key was found
+	exit, exited := errors.AsType[*exec.ExitError](err)
+	noneFound := exited && exit.ExitCode() == noneStatus && complaint == ""
 	switch {
-	case found != nil, errors.As(err, &exit) && exit.ExitCode() == noneFound && complaint == "":
+	case found != nil, noneFound:
 		return found, nil
 	case err == nil:
 		err = fmt.Errorf("%s -q - %s: exit status 0 without an answer", p.path, table)
@@ -91,7 +92,7 @@ type process struct {
 	timeout     time.Duration // 0 means 10 s
 }
 
-// run returns the standard output of a command, as far as it goes, and the last line of standard error, which an error
+// run returns the standard output of a command, even if it fails, and the last line of standard error, which an error
 // has too. Warnings about lines of main.cf do not count.
 func (c Commands) run(ctx context.Context, p process) (out, complaint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.timeout, 10*time.Second))

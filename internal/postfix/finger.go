@@ -52,8 +52,8 @@ var (
 	noSession = regexp.MustCompile("^(Failed to establish session|cannot load Certification Authority data|fatal:)")
 )
 
-// opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only,
-// so that they cannot imitate a verdict.
+// opinion reads the output of posttls-finger for an address. Text of the server only follows a fixed beginning of a
+// line, so it cannot imitate a verdict.
 func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 	where := fmt.Sprintf("%s[%s]:%d: ", addr.Addr(), addr.Addr(), addr.Port())
 	const failed, library = "the TLS handshake failed", "warning: TLS library problem: "

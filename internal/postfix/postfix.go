@@ -46,8 +46,8 @@ type Site struct {
 	latest  atomic.Pointer[view]    // nil: not read yet
 	reading *semaphore.Weighted     // held while the configuration is read
 	problem error                   // of the last reading, as it was logged; guarded by reading
-	slots   *semaphore.Weighted     // one per table that is being searched
-	fingers *semaphore.Weighted     // one per posttls-finger that runs
+	slots   *semaphore.Weighted     // one for each table that is being searched
+	fingers *semaphore.Weighted     // one for each posttls-finger that runs
 }
 
 // maxProcesses is how many tables are searched at the same time, and how many receivers are judged.
@@ -76,16 +76,16 @@ func (s *Site) Configure(o Options) {
 // Own reports whether mail for domain is received here, and which list has it: one of the settings, or one of
 // Postfix. After an error it is unknown, unless a list has the domain. With Effort.CacheOnly it never waits for
 // Postfix's commands: the error is dns.ErrNotCached where it would have to.
-func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
+func (s *Site) Own(ctx context.Context, domain string, effort dns.Effort) (own bool, why string, err error) {
 	domain = canonical(domain)
-	exclude := list{names: s.options.Load().ExcludeDomains}
+	exclude := matchList{names: s.options.Load().ExcludeDomains}
 	if name := exclude.name(domain); name != "" {
 		return true, "exclude_domains has " + name, nil
 	}
-	if localhost(domain) {
+	if isLocalhost(domain) {
 		return true, domain + " is this machine", nil
 	}
-	v, err := s.view(ctx, e)
+	v, err := s.view(ctx, effort)
 	if err != nil {
 		return false, "", err
 	}
@@ -96,13 +96,14 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 	}
 	for _, l := range v.lists {
 		for _, table := range l.tables {
-			a := s.search(ctx, v, question{l.at, table, strings.Join(l.keys(table, domain), " ")}, e)
-			switch {
-			case len(a.found) > 0:
-				return true, l.parameter + " has " + a.found[0] + " in " + table, nil
-			// a failure says more than "not cached"
-			case a.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)):
-				err = fmt.Errorf("%s: %w", l.parameter, a.err)
+			q := tableQuery{at: l.at, table: table, keys: strings.Join(l.keys(table, domain), " ")}
+			r := s.search(ctx, v, q, effort)
+			if len(r.found) > 0 {
+				return true, l.parameter + " has " + r.found[0] + " in " + table, nil
+			}
+			// The first failure is returned: it says more than ErrNotCached.
+			if r.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)) {
+				err = fmt.Errorf("%s: %w", l.parameter, r.err)
 			}
 		}
 	}
@@ -114,7 +115,7 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 func (s *Site) OwnHost(name string) bool {
 	v := s.current()
 	name = canonical(name)
-	return v == nil || localhost(name) || v.hosts[name] || v.hosts[strings.TrimPrefix(name, prefix.Of(name).Prefix())]
+	return v == nil || isLocalhost(name) || v.hosts[name] || v.hosts[strings.TrimPrefix(name, prefix.Of(name).Prefix())]
 }
 
 // OwnAddr reports whether a is an address of this host: exactly one of a local interface or of proxy_interfaces and

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// lookRound is the interval in which Run checks for a changed file or address, and tries again after a failure.
-	lookRound = 2 * time.Second
-	// refresh is the age at which everything is read again even if no file has changed.
-	refresh = time.Minute
-	// longestRead is the timeout for all commands of one reading.
-	longestRead = 30 * time.Second
+	// checkInterval is how often Run checks for a changed file or address, and tries again after a failure.
+	checkInterval = 2 * time.Second
+	// refreshAge is the age at which everything is read again even if no file has changed.
+	refreshAge = time.Minute
+	// readTimeout is for all commands of one reading.
+	readTimeout = 30 * time.Second
 )
 
 // Run keeps the data fresh until ctx ends: it reads everything again when a file or an address of this machine has
 // changed, after Configure, after a failure, and once per minute.
 func (s *Site) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookRound)
+	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	for {
 		if v := s.current(); v != nil && v.changed() {
@@ -36,27 +36,28 @@ func (s *Site) Run(ctx context.Context) error {
 	}
 }
 
-// due reports whether a view must be read again, soon after a failure.
+// due reports whether everything must be read again: after a failure, or because the view is old.
 func (v *view) due() bool {
 	age := time.Since(v.read)
-	return v.err != nil && age >= lookRound || age >= refresh
+	return v.err != nil && age >= checkInterval || age >= refreshAge
 }
 
-// current returns the latest view while it counts, otherwise nil. Its age is bounded whether or not Run works.
+// current returns the latest view, or nil if it was read with other options or is too old. So its age is bounded even if
+// Run does not work.
 func (s *Site) current() *view {
 	v := s.latest.Load()
-	if v == nil || v.options != s.options.Load() || time.Since(v.read) >= 2*refresh+longestRead {
+	if v == nil || v.options != s.options.Load() || time.Since(v.read) >= 2*refreshAge+readTimeout {
 		return nil
 	}
 	return v
 }
 
 // view returns the current view. If there is none it reads one, or returns dns.ErrNotCached if it may not wait.
-func (s *Site) view(ctx context.Context, e dns.Effort) (*view, error) {
+func (s *Site) view(ctx context.Context, effort dns.Effort) (*view, error) {
 	if v := s.current(); v != nil {
 		return v, v.err
 	}
-	if e.CacheOnly {
+	if effort.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
 	return s.read(ctx)
@@ -71,14 +72,14 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	if v := s.current(); v != nil && !v.due() {
 		return v, v.err
 	}
-	bounded, cancel := context.WithTimeout(ctx, longestRead)
+	bounded, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	v := readView(bounded, s.options.Load())
 	if v.err != nil && ctx.Err() != nil {
-		return nil, v.err // the caller gave up, which says nothing about Postfix
+		return nil, v.err // the caller's context has ended, which says nothing about Postfix
 	}
 	if old := s.latest.Load(); old != nil && v.settings == nil && v.commands.Postconf != "" {
-		v.settings = old.settings // the client continues with them
+		v.settings = old.settings // for the Client
 	}
 	s.latest.Store(v)
 	switch {

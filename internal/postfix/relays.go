@@ -23,9 +23,9 @@ const (
 // transports, and the results of the sender-dependent and transport tables. Tables whose contents cannot be listed,
 // such as ldap:, are not searched; a table that fails is an error unless the host is found elsewhere. With
 // Effort.CacheOnly it does not wait for Postfix's commands, and the error is dns.ErrNotCached.
-func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
+func (s *Site) RelayHost(ctx context.Context, host string, effort dns.Effort) (bool, error) {
 	host = canonical(host)
-	v, err := s.view(ctx, e)
+	v, err := s.view(ctx, effort)
 	if v == nil {
 		return false, err
 	}
@@ -33,11 +33,11 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 		return true, nil
 	}
 	for _, table := range v.relayTables {
-		a := s.search(ctx, v, table, e)
-		if slices.Contains(a.found, host) {
+		r := s.search(ctx, v, table, effort)
+		if slices.Contains(r.found, host) {
 			return true, nil
 		}
-		err = errors.Join(err, a.err)
+		err = errors.Join(err, r.err)
 	}
 	return false, err
 }
@@ -50,7 +50,7 @@ func (v *view) addRelays(c Commands, parameter, value string) {
 	}
 	for _, table := range Tokens(value) {
 		if tables {
-			v.relayTables = append(v.relayTables, question{at: c, table: table})
+			v.relayTables = append(v.relayTables, tableQuery{at: c, table: table})
 		}
 	}
 }
@@ -61,7 +61,8 @@ func (c Commands) resultHosts(ctx context.Context, table string) ([]string, erro
 	var contents string
 	var err error
 	table = strings.TrimPrefix(table, "proxy:")
-	switch kind, path, _ := strings.Cut(table, ":"); {
+	kind, path, _ := strings.Cut(table, ":")
+	switch {
 	case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
 		contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", table}})
 	case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):

@@ -25,26 +25,27 @@ type view struct {
 	err         error // something could not be read: the domains received here are unknown
 	commands    Commands
 	settings    Settings // of the first instance, nil if they could not be read
-	lists       []list
+	lists       []matchList
 	hosts       map[string]bool
 	addrs       map[netip.Addr]bool
 	relays      map[string]bool // hosts in brackets that Postfix itself delivers to
-	relayTables []question      // may have more of them
+	relayTables []tableQuery    // may have more of them
 	// files and interfaces are the state of the files and of the addresses of this machine before they were read.
 	files      map[string]os.FileInfo // nil: there is none, or it is out of reach
 	interfaces string
 
 	mu       sync.Mutex
-	searches map[question]answer // what was looked up in the tables
+	searches map[tableQuery]tableResult // what was looked up in the tables
 }
 
 // readView reads everything.
 func readView(ctx context.Context, o *Options) *view {
 	v := &view{
 		options: o, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
-		files: map[string]os.FileInfo{}, searches: map[question]answer{},
+		files: map[string]os.FileInfo{}, searches: map[tableQuery]tableResult{},
 	}
-	if v.err = v.readMachine(); v.err == nil {
+	v.err = v.readMachine()
+	if v.err == nil {
 		v.err = v.readPostfix(ctx)
 	}
 	v.read = time.Now()
@@ -77,21 +78,25 @@ func (v *view) readMachine() error {
 // readPostfix reads every instance (postmulti(1)): domains that any of them receives are received here. Without a
 // Postfix there are no lists.
 func (v *view) readPostfix(ctx context.Context) error {
-	var err error
-	if v.commands, err = Find(v.options.Postconf, v.options.ConfigDirectory); err != nil {
+	commands, err := Find(v.options.Postconf, v.options.ConfigDirectory)
+	if err != nil {
 		main := cmp.Or(v.options.ConfigDirectory, "/etc/postfix") + "/main.cf"
 		if _, err := os.Lstat(main); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s exists, but postconf is not installed", main)
 		}
 		return nil
 	}
-	others, err := v.readInstance(ctx, v.commands)
+	v.commands = commands
+	others, err := v.readInstance(ctx, commands)
+	if err != nil {
+		return err
+	}
 	for _, directory := range others {
-		if err == nil {
-			_, err = v.readInstance(ctx, Commands{v.commands.Postconf, directory})
+		if _, err := v.readInstance(ctx, Commands{commands.Postconf, directory}); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 const (
@@ -104,13 +109,14 @@ const (
 // readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
 // directories of the others. The state of a file is noted before the file is read, so that a change in between counts.
 func (v *view) readInstance(ctx context.Context, c Commands) (others []string, err error) {
-	p, err := c.Read(ctx, "-x config_directory")
+	location, err := c.Read(ctx, "-x config_directory")
 	if err != nil {
 		return nil, err
 	}
-	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
+	directory := location["config_directory"]
+	v.noteState(directory+"/main.cf", directory+"/master.cf")
 	all := []string{"-x", listParameters, nexthopParameters, nexthopTables, otherParameters, clientParameters}
-	p, err = c.Read(ctx, strings.Join(all, " "), "-P -x")
+	p, err := c.Read(ctx, strings.Join(all, " "), "-P -x")
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +132,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 		v.addRelays(c, parameter, p[at])
 		if slices.Contains(strings.Fields(listParameters), parameter) {
 			relay := parameter == "relay_domains"
-			l := list{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
+			l := matchList{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
 			if err := v.addList(l, p[at]); err != nil {
 				return nil, err
 			}
@@ -136,8 +142,8 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	// whole address in all tables before it looks up the domain. Tables of patterns match the whole address too, so
 	// their order decides.
 	transports := slices.DeleteFunc(Tokens(p["transport_maps"]),
-		func(t string) bool { return patterns(t) || asksPolicyd(t) || !strings.Contains(t, ":") })
-	l := list{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, rest: true}
+		func(t string) bool { return matchesByPattern(t) || asksPolicyd(t) || !strings.Contains(t, ":") })
+	l := matchList{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, wildcard: true}
 	if err := v.addList(l, strings.Join(transports, " ")); err != nil {
 		return nil, err
 	}
@@ -158,12 +164,12 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	return Tokens(p["multi_instance_directories"]), nil
 }
 
-func (v *view) addList(l list, text string) error {
+func (v *view) addList(l matchList, text string) error {
 	if strings.Contains(text, "$") && !strings.Contains(text, ":") {
 		return fmt.Errorf("%s: postconf did not expand %q", l.parameter, text)
 	}
 	err := l.add(text, 0, func(path string) (string, error) {
-		v.note(path)
+		v.noteState(path)
 		text, err := regfile.Read(path)
 		return string(text), err
 	})
@@ -171,13 +177,13 @@ func (v *view) addList(l list, text string) error {
 		return fmt.Errorf("%s: %w", l.parameter, err)
 	}
 	for _, table := range l.tables {
-		// policyd's maps do not tell which domains are received here, and policyd would ask itself.
+		// policyd's maps do not list the domains that are received here, and policyd would query itself.
 		if asksPolicyd(table) {
 			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, table)
 		}
 		if i := strings.Index(table, ":/"); i >= 0 {
 			path := table[i+1:]
-			v.note(path, path+".db", path+".lmdb", path+".cdb", path+".pag")
+			v.noteState(path, path+".db", path+".lmdb", path+".cdb", path+".pag")
 		}
 	}
 	if len(l.names)+len(l.tables) > 0 {
@@ -190,8 +196,8 @@ func (v *view) addList(l list, text string) error {
 var asksPolicyd = regexp.MustCompile(
 	`(?i)socketmap:[^ ,}]*:(transport|tls-policy|tls-policy-tlsrpt|query|querywithtlsrpt|sts)([ ,}]|$)`).MatchString
 
-// note records the state of files.
-func (v *view) note(paths ...string) {
+// noteState records the state of files.
+func (v *view) noteState(paths ...string) {
 	for _, path := range paths {
 		v.files[path], _ = os.Stat(path)
 	}

@@ -24,7 +24,7 @@ func TestAChangedFile(t *testing.T) {
 	}
 	noted := func() *view {
 		v := &view{files: map[string]os.FileInfo{}, interfaces: fmt.Sprint(local)}
-		v.note(path)
+		v.noteState(path)
 		return v
 	}
 	absent := noted()

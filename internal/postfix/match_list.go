@@ -11,20 +11,20 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// list is one of Postfix's domain lists, as match_list(3) reads it. Domains that an entry excludes (!example.com) count
-// as received here.
-type list struct {
+// matchList is one of Postfix's domain lists, as match_list(3) reads it. Domains that an entry excludes (!example.com)
+// count as received here.
+type matchList struct {
 	parameter string
 	at        Commands // of the Postfix instance that has the list
 	parents   bool     // an entry example.com covers its subdomains (parent_domain_matches_subdomains)
 	below     bool     // a key .example.com in a table covers the names below it
-	rest      bool     // a table may have the key * for all domains
+	wildcard  bool     // a table may have the key * for all domains
 	names     []string // canonical; with a dot in front for all names below
 	tables    []string // type:table
 }
 
 // name returns the name in the list that covers a domain, "" if none does.
-func (l *list) name(domain string) string {
+func (l *matchList) name(domain string) string {
 	for _, name := range l.names {
 		if name == domain || strings.HasPrefix(name, ".") && strings.HasSuffix(domain, name) ||
 			l.parents && strings.HasSuffix(domain, "."+name) {
@@ -37,15 +37,15 @@ func (l *list) name(domain string) string {
 // keys returns the keys to look up in a table: the domain and, if the list covers subdomains, its parent domains
 // (access(5)). In a table of patterns that is only the whole name, as in Postfix: a pattern for names without a dot
 // would otherwise match every top-level domain.
-func (l *list) keys(table, domain string) []string {
+func (l *matchList) keys(table, domain string) []string {
 	var keys []string
-	if l.rest {
+	if l.wildcard {
 		keys = append(keys, "*")
 	}
-	for _, name := range forms(domain) {
+	for _, name := range spellings(domain) {
 		keys = append(keys, name)
 		for i := range len(name) {
-			dot := name[i] == '.' && !patterns(table)
+			dot := name[i] == '.' && !matchesByPattern(table)
 			if dot && l.below {
 				keys = append(keys, name[i:])
 			}
@@ -57,15 +57,15 @@ func (l *list) keys(table, domain string) []string {
 	return keys
 }
 
-// patterns reports whether a table matches by pattern.
-func patterns(table string) bool {
+// matchesByPattern reports whether a table has patterns, or is a server that can match by pattern.
+func matchesByPattern(table string) bool {
 	kind, _, _ := strings.Cut(strings.TrimPrefix(table, "proxy:"), ":")
 	return slices.Contains([]string{"regexp", "pcre", "cidr", "tcp", "socketmap"}, kind)
 }
 
 // add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read
 // returns.
-func (l *list) add(text string, nesting int, read func(path string) (string, error)) error {
+func (l *matchList) add(text string, nesting int, read func(path string) (string, error)) error {
 	const maxNesting = 4 // of files that name files
 	for _, token := range Tokens(text) {
 		switch {
@@ -128,9 +128,9 @@ func canonical(name string) string {
 	return name
 }
 
-// forms returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs, with
+// spellings returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs, with
 // U-labels (smtputf8_enable).
-func forms(domain string) []string {
+func spellings(domain string) []string {
 	u, err := idna.New(idna.StrictDomainName(false), idna.CheckHyphens(false)).ToUnicode(domain)
 	if err != nil || u == domain || strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' }) {
 		return []string{domain}
@@ -138,9 +138,9 @@ func forms(domain string) []string {
 	return []string{domain, u}
 }
 
-// localhost reports whether RFC 6761, section 6.3, reserves a name for this host, or Linux distributions have it in
+// isLocalhost reports whether RFC 6761, section 6.3, reserves a name for this host, or Linux distributions have it in
 // /etc/hosts.
-func localhost(name string) bool {
+func isLocalhost(name string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || name == "localhost.localdomain"
 }
 

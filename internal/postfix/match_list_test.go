@@ -35,15 +35,15 @@ func TestInlineEntries(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	keys := func(l list, table string) string { return strings.Join(l.keys(table, "a.b.test"), " ") }
-	relay := list{parents: true, below: true}
+	keys := func(l matchList, table string) string { return strings.Join(l.keys(table, "a.b.test"), " ") }
+	relay := matchList{parents: true, below: true}
 	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/x"))
 	require.Equal(t, "a.b.test", keys(relay, "regexp:/x"))
 	require.Equal(t, "a.b.test", keys(relay, "proxy:pcre:/x"))
 	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/etc/tcp: pcre:/x"), "a path is not a type")
-	require.Equal(t, "a.b.test", keys(list{}, "hash:/x"))
-	require.Equal(t, "* a.b.test .b.test .test", keys(list{below: true, rest: true}, "hash:/x"))
-	require.Equal(t, "a.b.test .b.test .test", keys(list{below: true}, "hash:/x"))
+	require.Equal(t, "a.b.test", keys(matchList{}, "hash:/x"))
+	require.Equal(t, "* a.b.test .b.test .test", keys(matchList{below: true, wildcard: true}, "hash:/x"))
+	require.Equal(t, "a.b.test .b.test .test", keys(matchList{below: true}, "hash:/x"))
 }
 
 func TestATableThatAsksPolicyd(t *testing.T) {
@@ -62,7 +62,7 @@ func FuzzList(f *testing.F) {
 		f.Add(text, "a.example", true)
 	}
 	f.Fuzz(func(t *testing.T, text, domain string, parents bool) {
-		l := list{parameter: "relay_domains", parents: parents, below: true}
+		l := matchList{parameter: "relay_domains", parents: parents, below: true}
 		if l.add(text, 0, func(string) (string, error) { return "in.file, !out.file", nil }) != nil || canonical(domain) == "" {
 			return
 		}
