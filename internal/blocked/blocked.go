@@ -28,8 +28,8 @@ type failure struct {
 }
 
 // Failed notes that a name could not be reached at its address, and that it has been failing since first: if that is
-// before the last success, it shows nothing. An invalid address is one that only a proxy knows. Set open while something
-// else shows that this host is not blocked. Failed reports whether this call is the one that found this host blocked.
+// before the last success, it shows nothing. An invalid address is one that only a proxy knows. Set open while another
+// host shows that the port is open. Failed reports whether this call has found this host to be blocked.
 func (d *Detector) Failed(name string, addr netip.Addr, first time.Time, open bool) bool {
 	network := address.Network(addr)
 	if address.Special(addr) { // in loopback and private networks each address counts as a network

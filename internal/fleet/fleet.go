@@ -8,8 +8,8 @@
 // affected.
 //
 // In the server a record is the value of the key PREFIXr:KIND:DOMAIN, which expires, and each change is added to the
-// stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe has a random text,
-// the epoch of the server's data: when it changes, the data was lost, and every node writes what it has again.
+// stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe has a random
+// text, the epoch of the server's data: when it changes, the data was lost, and every node writes what it has again.
 package fleet
 
 import (

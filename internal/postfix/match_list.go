@@ -128,8 +128,8 @@ func canonical(name string) string {
 	return name
 }
 
-// spellings returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs, with
-// U-labels (smtputf8_enable).
+// spellings returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs,
+// with U-labels (smtputf8_enable).
 func spellings(domain string) []string {
 	u, err := idna.New(idna.StrictDomainName(false), idna.CheckHyphens(false)).ToUnicode(domain)
 	if err != nil || u == domain || strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' }) {

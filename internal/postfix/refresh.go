@@ -42,8 +42,8 @@ func (v *view) due() bool {
 	return v.err != nil && age >= checkInterval || age >= refreshAge
 }
 
-// current returns the latest view, or nil if it was read with other options or is too old. So its age is bounded even if
-// Run does not work.
+// current returns the latest view, or nil if it was read with other options or is too old. So its age is bounded even
+// if Run does not work.
 func (s *Site) current() *view {
 	v := s.latest.Load()
 	if v == nil || v.options != s.options.Load() || time.Since(v.read) >= 2*refreshAge+readTimeout {

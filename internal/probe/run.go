@@ -128,8 +128,8 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	return f.Verdict
 }
 
-// runDialogue carries out the dialogue with one address of a host. A certificate that makes the library panic is a failed
-// probe; without the recover it would end the daemon, because each dialogue has a goroutine of its own.
+// runDialogue carries out the dialogue with one address of a host. A certificate that makes the library panic is a
+// failed probe; without the recover it would end the daemon, because each dialogue has a goroutine of its own.
 func (p *Prober) runDialogue(ctx context.Context, d smtptls.Dialogue, o *Options) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// SecondOpinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that reach
-// this machine's resolver seldom also forges those that reach a resolver elsewhere, over TLS.
+// SecondOpinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that
+// reach this machine's resolver seldom also forges those that reach a resolver elsewhere, over TLS.
 type SecondOpinion struct {
 	Store *Store
 	// First is the resolver that gave the answers that are held, Second the resolver elsewhere.

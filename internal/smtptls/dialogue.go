@@ -1,5 +1,5 @@
-// Package smtptls talks to one address of a mail server, with STARTTLS (RFC 3207) or with implicit TLS (RFC 8314),
-// as far as EHLO within TLS, and judges what it showed. RunDialogue returns a Transcript: the lines, the certificate and
+// Package smtptls talks to one address of a mail server, with STARTTLS (RFC 3207) or with implicit TLS (RFC 8314), as
+// far as EHLO within TLS, and judges what it showed. RunDialogue returns a Transcript: the lines, the certificate and
 // the first failure with its cause. It never sends MAIL FROM.
 //
 // The verdict is as strict as Postfix with "secure match=<host> servername=hostname", or stricter. A local failure, on
@@ -129,8 +129,8 @@ func (c *conversation) connect(ctx context.Context) error {
 	return nil
 }
 
-// secure makes the TLS handshake and verifies the certificate. It returns false if there is no TLS session. The dialogue
-// continues even if the certificate is not valid, because no mail is sent in it.
+// secure makes the TLS handshake and verifies the certificate. It returns false if there is no TLS session. The
+// dialogue continues even if the certificate is not valid, because no mail is sent in it.
 func (c *conversation) secure(ctx context.Context) bool {
 	c.t.Stray = c.lines.Buffered() > 0
 	start := &recorder{Conn: c.conn}

@@ -101,8 +101,8 @@ const (
 	extendedKeyUsage = 37
 )
 
-// checkCertificate returns what OpenSSL refuses in a certificate as that of the server, of an issuer, or of both. Errors
-// about extensions that crypto/x509 ignores, or that the versions of OpenSSL judge differently, wrap ErrNotJudged.
+// checkCertificate returns what OpenSSL refuses in a certificate as that of the server, of an issuer, or of both. Where
+// OpenSSL obeys what crypto/x509 ignores, or the versions of OpenSSL differ, the error wraps ErrNotJudged.
 func checkCertificate(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 	const (
 		server  = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement

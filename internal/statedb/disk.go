@@ -250,8 +250,8 @@ func corrupt(err error) bool {
 	return slices.ContainsFunc(faults, func(want error) bool { return errors.Is(err, want) })
 }
 
-// catchFaults calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
-// errors here.
+// catchFaults calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both
+// are errors here.
 func catchFaults(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

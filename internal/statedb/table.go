@@ -45,14 +45,14 @@ type Table[V any] struct {
 	marked  map[string]struct{}
 }
 
-// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and LastUse are. The
-// functions are called with the table locked, and must not call it.
+// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and LastUse are.
+// The functions are called with the table locked, and must not call it.
 type Options[V any] struct {
 	Dir    string // the state directory, which is created if necessary; "" keeps nothing
 	Name   string // the name of the file
 	Bucket string // the name of the bucket: change it when the encoding of the records changes
-	// Max bounds the weight of all records, which is 1 for each if Weight is nil. If it is exceeded, those that were used
-	// least recently are removed, about in their order: LastUse returns a time in any unit.
+	// Max bounds the weight of all records, which is 1 for each if Weight is nil. If it is exceeded, those that were
+	// used least recently are removed, about in their order: LastUse returns a time in any unit.
 	Max     int
 	Weight  func(V) int
 	LastUse func(V) int64

@@ -518,12 +518,12 @@ func TestTheFormsOnDiskAndForPeersAreStable(t *testing.T) {
 		require.NoError(t, s.Close())
 
 		const lines = `"lines":["version: STSv1","mode: enforce","max_age: 86400","mx: mx.example.com"]}`
-		require.Equal(t, `{"id":"1","fetched":"0001-01-01T00:00:00Z",`+lines, string(shared))
+		require.JSONEq(t, `{"id":"1","fetched":"0001-01-01T00:00:00Z",`+lines, string(shared))
 		db, err := bbolt.Open(filepath.Join(dir, "mtasts.db"), 0o600, nil)
 		require.NoError(t, err)
 		require.NoError(t, db.View(func(tx *bbolt.Tx) error {
 			value := tx.Bucket([]byte("policies-1")).Get([]byte(domain))
-			require.Equal(t, `{"id":"1","fetched":"2000-01-01T00:00:00Z",`+lines, string(value))
+			require.JSONEq(t, `{"id":"1","fetched":"2000-01-01T00:00:00Z",`+lines, string(value))
 			return nil
 		}))
 		require.NoError(t, db.Close())

@@ -23,9 +23,9 @@ const (
 // ErrBusy means that no slot was free for a fetch in time: nothing is known about the policy; ask again later.
 var ErrBusy = errors.New("stsstore: too many policies are being fetched")
 
-// fetchShared fetches a policy and waits for it. All lookups of a domain share one fetch, which continues when they give
-// up. They share it even if they have seen different ids, so that a domain with a new id in every answer takes one slot.
-// All get what the host serves now, and the next lookup fetches again if its id is another one. The error is an
+// fetchShared fetches a policy and waits for it. All lookups of a domain share one fetch, which continues when they
+// give up. They share it even if they have seen different ids, so that a domain with a new id in every answer takes one
+// slot. All get what the host serves now, and the next lookup fetches again if its id is another one. The error is an
 // *mtasts.Error if the fetch failed; with any other error nothing is known.
 func (s *Store) fetchShared(ctx context.Context, w want) (*storedPolicy, error) {
 	select {

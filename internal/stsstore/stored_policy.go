@@ -17,8 +17,8 @@ const (
 	// serve all deliveries that begin within these seconds, so that a burst of mail fetches it once.
 	minLife      = 5 * time.Second
 	refreshEvery = 24 * time.Hour // the "suggested refresh frequency" of RFC 8461 section 3.3
-	// After the id of a domain has changed, another id is followed only after a back-off: minIDBackOff, doubled with each
-	// further change, up to maxIDBackOff. A fetch at least idBackOffForgotten after the previous one resets it.
+	// After the id of a domain has changed, another id is followed only after a back-off: minIDBackOff, doubled with
+	// each further change, up to maxIDBackOff. A fetch at least idBackOffForgotten after the previous one resets it.
 	minIDBackOff       = 15 * time.Second
 	maxIDBackOff       = 30 * time.Minute
 	idBackOffForgotten = 2 * time.Hour
@@ -72,8 +72,8 @@ func (p *storedPolicy) enforced(now time.Time) bool {
 	return p.live(now) && p.policy.Mode == mtasts.Enforce
 }
 
-// noteLive sets lastLive if the policy is live. The first call counts as if it were, because the clock may be wrong when
-// a process starts. Only Run calls it.
+// noteLive sets lastLive if the policy is live. The first call counts as if it were, because the clock may be wrong
+// when a process starts. Only Run calls it.
 func (p *storedPolicy) noteLive(now time.Time) {
 	if p.live(now) || p.lastLive.IsZero() {
 		p.lastLive = now
@@ -129,8 +129,9 @@ func decode(domain string, value []byte) (*storedPolicy, error) {
 	return newStoredPolicy(domain, v.ID, policy, v.Fetched), nil
 }
 
-// load decodes a policy from the disk. If its time is in the future, the clock was wrong when it was fetched or is wrong
-// now. Such a policy holds for its max_age from now on and is due for renewal. Loading it does not change its time on disk.
+// load decodes a policy from the disk. If its time is in the future, the clock was wrong when it was fetched or is
+// wrong now. Such a policy holds for its max_age from now on and is due for renewal. Loading it does not change its
+// time on disk.
 func load(domain string, value []byte) (*storedPolicy, error) {
 	p, err := decode(domain, value)
 	if err != nil {
