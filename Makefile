@@ -71,7 +71,8 @@ size: ## the size of each package and its budget
 golden: ## write the golden files again; look at the difference before you commit it
 	go test -count=1 -run '^TestSchemas$$' ./cmd/policyd -update
 	go test -count=1 -p 1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd docs e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
-	@[ "$$(id -u)" != 0 ] || { $(MAKE) --no-print-directory deps && go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update; }
+	@if [ "$$(id -u)" = 0 ] && [ -d bin/postfix310 ]; then go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update; else \
+	  echo 'left out: cmd/policyd/internal/doctor/testdata, which needs root and make deps'; fi
 
 # The public packages, for every system that a mail server or a tool may run on.
 portable: ## compile socketmap and prefix for six systems

@@ -89,7 +89,7 @@ type Host struct {
 	Addresses    []string `json:"addresses"`
 	TLSA         TLSA     `json:"tlsa"`              // for port 25
 	TLSA26       *TLSA    `json:"tlsa26,omitempty"`  // for the port of implicit TLS of an smtps- host
-	MTASTS       *bool    `json:"mta_sts,omitempty"` // whether the MTA-STS policy allows the host; omitted without a policy
+	MTASTS       *bool    `json:"mta_sts,omitempty"` // the MTA-STS policy allows the host; omitted without a policy
 	// Connections are the tests, by address and port.
 	Connections []Connection `json:"connections"`
 }
