@@ -21,13 +21,13 @@ func summary(x explain.Result) string {
 		return mail + "is returned to the sender: the domain does not exist, or accepts no mail."
 	case x.TLSPolicy != x.WouldTLSPolicy:
 		return mail + `is sent as without policyd, because mode = "report". With mode = "enforce", mail to it ` +
-			fate(x.WouldTLSPolicy, x.WouldTransport, x.Source) + "."
+			whatHappens(x.WouldTLSPolicy, x.WouldTransport, x.Source) + "."
 	}
-	return mail + fate(x.TLSPolicy, x.Transport, x.Source) + "."
+	return mail + whatHappens(x.TLSPolicy, x.Transport, x.Source) + "."
 }
 
-// fate returns the rest of the sentence for the answers of both maps.
-func fate(tls, transport socketmap.Reply, source string) string {
+// whatHappens returns the rest of the sentence for the answers of both maps.
+func whatHappens(tls, transport socketmap.Reply, source string) string {
 	answer, route := text.Printable(tls.Text), ""
 	if transport.Status == socketmap.StatusOK {
 		port := transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]

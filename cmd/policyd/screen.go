@@ -100,7 +100,7 @@ func (s *screen) row(label, format string, args ...any) {
 // wordsIf returns words if they apply, and otherwise nothing.
 func wordsIf(apply bool, words string) string { return yesNo(apply, words, "") }
 
-// part returns words with what separates them from those before; nothing if there are none.
+// part returns words with a separator in front of them; nothing if there are no words.
 func part(separator, words string) string { return wordsIf(words != "", separator+words) }
 
 // yesNo returns one of two phrases for a report.

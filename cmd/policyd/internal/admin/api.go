@@ -18,8 +18,8 @@ import (
 	"github.com/policyd/policyd/internal/explain"
 )
 
-// Endpoint is a method and a path of the API. Q is the type of a request, and A that of its answer. Server answers what
-// Ask asks.
+// Endpoint is a method and a path of the API. Q is the type of a request, and A that of its answer. Server answers the
+// requests that Ask sends.
 type Endpoint[Q, A any] string
 
 // The endpoints.
@@ -44,8 +44,8 @@ const (
 	MaxList = 100_000
 )
 
-// The requests are sent as JSON, those of a GET in the path and the parameters. Their check methods refuse what is not
-// allowed, and bring the rest into its one form.
+// The requests are sent as JSON, those of a GET in the path and the parameters. Their check methods reject what is not
+// allowed, and normalize the rest.
 
 // DomainRequest is about a domain.
 type DomainRequest struct {
@@ -130,21 +130,21 @@ func (l *Level) check() error { return new(slog.Level).UnmarshalText([]byte(l.Le
 // LevelOf returns a level of the log.
 func LevelOf(l slog.Leveler) Level { return Level{strings.ToLower(l.Level().String())} }
 
-// decode reads what a request says, and refuses fields and parameters that are not known or come twice.
+// decode reads a request. It rejects unknown fields, and parameters that are unknown or given twice.
 func decode[Q any](r *http.Request) (q Q, err error) {
 	body := io.Reader(r.Body)
 	if r.Method == http.MethodGet {
-		said := map[string]string{}
+		parameters := map[string]string{}
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
 				return q, fmt.Errorf("%s is given twice", name)
 			}
-			said[name] = values[0]
+			parameters[name] = values[0]
 		}
 		if domain := r.PathValue("domain"); domain != "" {
-			said["domain"] = domain
+			parameters["domain"] = domain
 		}
-		text, _ := json.Marshal(said) // strings do not fail
+		text, _ := json.Marshal(parameters) // strings do not fail
 		body = bytes.NewReader(text)
 	} else if _, ok := any(q).(struct{}); ok {
 		return q, nil

@@ -23,7 +23,7 @@ type RefusedError struct {
 	Message string `json:"error"`
 }
 
-// Error returns what the daemon said.
+// Error returns the message of the daemon.
 func (e *RefusedError) Error() string { return e.Message }
 
 // maxAnswer bounds an answer: MaxList entries with long records stay below it.
@@ -35,14 +35,14 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	body, _ := json.Marshal(q) // a request has only texts, a number and truth values
 	method, path, _ := strings.Cut(string(e), " ")
 	if method == http.MethodGet {
-		var said map[string]string
-		_ = json.Unmarshal(body, &said) // as decode reads it
+		var fields map[string]string
+		_ = json.Unmarshal(body, &fields) // as decode reads it
 		parameters := url.Values{}
-		for name, value := range said {
+		for name, value := range fields {
 			parameters.Set(name, value)
 		}
 		if start, inPath := strings.CutSuffix(path, "{domain}"); inPath {
-			path = start + url.PathEscape(said["domain"])
+			path = start + url.PathEscape(fields["domain"])
 			parameters.Del("domain")
 		}
 		path, body = path+"?"+parameters.Encode(), nil

@@ -32,7 +32,7 @@ func (d *Daemon) api() *admin.Server {
 	admin.Answer(s, admin.FlushCache, d.flush)
 	admin.Answer(s, admin.GetLevel, func(struct{}) admin.Level { return admin.LevelOf(&d.level) })
 	admin.Answer(s, admin.SetLevel, d.setLevel)
-	admin.Answer(s, admin.GetReport, d.sum)
+	admin.Answer(s, admin.GetReport, d.getReport)
 	admin.Answer(s, admin.ListPromises, d.listPromises)
 	admin.Handle(s, admin.GetPromise, d.getPromise)
 	admin.Answer(s, admin.ForgetPromise, d.forgetPromise)
@@ -137,8 +137,8 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	return known
 }
 
-// namesOf returns a domain and its MX hosts, as far as the cache has them. TLSA records that are looked up at the end of
-// a CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
+// namesOf returns a domain and its MX hosts, as far as the cache has them. TLSA records that are looked up at the end
+// of a CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
 func (d *Daemon) namesOf(domain string) []string {
 	names := []string{domain}
 	for _, e := range d.cache.List(dnscache.Within(domain), 0) {

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	clockLook = 10 * time.Second
+	clockInterval = 10 * time.Second
 	// clockStep is by how much a clock must jump to count as set: time synchronization moves it by less.
 	clockStep = 30 * time.Second
 )
@@ -14,7 +14,7 @@ const (
 // watchClock logs when the clock of this machine has been set, until ctx ends.
 func (d *Daemon) watchClock(ctx context.Context) error {
 	last := time.Now()
-	return every(ctx, clockLook, func() error {
+	return every(ctx, clockInterval, func() error {
 		now := time.Now()
 		d.noteClock(now.Round(0).Sub(last.Round(0)), now.Sub(last)) // without the monotonic readings, and with them
 		last = now

@@ -19,7 +19,7 @@ func TestAClockThatIsSetIsLogged(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		d := &Daemon{log: slog.New(slog.NewTextHandler(&log, nil))}
-		d.noteClock(clockLook+step, clockLook)
+		d.noteClock(clockInterval+step, clockInterval)
 		if logged == "" {
 			require.Empty(t, log.String(), step)
 			continue

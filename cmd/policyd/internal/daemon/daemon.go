@@ -31,7 +31,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Options are what the command line and the environment say.
+// Options are what the command line and the environment determine.
 type Options struct {
 	ConfigPath string // the settings file; "" means the default one, which does not have to exist
 	Version    string
@@ -80,7 +80,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), interval: lookAtSockets}
+	d := &Daemon{options: o, started: time.Now(), interval: socketInterval}
 	d.loaded.Store(loaded)
 	_ = d.level.UnmarshalText([]byte(loaded.Log.Level)) // checked
 	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)

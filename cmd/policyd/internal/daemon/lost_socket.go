@@ -13,9 +13,9 @@ import (
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
-// lookAtSockets is how often the paths of the unix sockets are examined. A socket is repaired only if its path leads
+// socketInterval is how often the paths of the unix sockets are examined. A socket is repaired only if its path leads
 // elsewhere twice in a row, because it may do so for a moment while systemd restarts its units.
-const lookAtSockets = 5 * time.Second
+const socketInterval = 5 * time.Second
 
 // ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
 // can make it again: exit with the status for which policyd.service restarts policyd.socket.

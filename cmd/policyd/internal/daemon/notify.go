@@ -46,7 +46,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 	})
 }
 
-// works looks up a key that is answered without any query.
+// works reports whether the daemon answers a lookup that needs no query.
 func (d *Daemon) works(ctx context.Context, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// hangups reloads when it is asked to, until ctx ends.
+// hangups reloads the settings at every signal of Options.Hangup, until ctx ends.
 func (d *Daemon) hangups(ctx context.Context) error {
 	for {
 		select {

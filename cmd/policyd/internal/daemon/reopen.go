@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// retry is the pause before a listener is opened again.
-const retry = time.Second
+// retryPause is the pause before a listener is opened again.
+const retryPause = time.Second
 
 // opening has an open listener, or the reason why it is not open; at first neither.
 type opening struct {
@@ -28,10 +28,10 @@ func (ls *listener) failed(err error) {
 	ls.current.Store(&opening{err: err})
 }
 
-// run serves until ctx ends or the server is shut down. A listener that was open for longer than retry is opened again
-// without a pause: mail waits until the socket is there again.
+// run serves until ctx ends or the server is shut down. A listener that was open for longer than retryPause is opened
+// again without a pause: mail waits until the socket is there again.
 func (ls *listener) run(ctx context.Context) error {
-	err := every(ctx, retry, func() error {
+	err := every(ctx, retryPause, func() error {
 		l, err := ls.listen(ctx)
 		if err == nil {
 			err = ls.serve(ctx, l)

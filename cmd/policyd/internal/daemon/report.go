@@ -5,8 +5,8 @@ import (
 	"github.com/policyd/policyd/internal/report"
 )
 
-// sum returns the report on the lookups that the request asks for.
-func (d *Daemon) sum(q admin.ReportRequest) report.Report {
+// getReport returns the report on the lookups that the request asks for.
+func (d *Daemon) getReport(q admin.ReportRequest) report.Report {
 	r := d.report.Sum(q.Since)
 	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
 	if d.promiseStatus() != nil {

@@ -31,7 +31,7 @@ func (e *exam) checkConnections(ctx context.Context) {
 		same := func(other table) bool { return other.endpoint == t.endpoint && other.name == t.name }
 		switch {
 		case slices.ContainsFunc(asked[:i], same), broken[t.endpoint]:
-		case e.reach(t.endpoint) && e.answer(ctx, t.endpoint, t.name):
+		case e.canConnect(t.endpoint) && e.answers(ctx, t.endpoint, t.name):
 			// postmap(1) does not run in the queue directory.
 			table := postfix.SocketmapTable(e.params.Outside(t.endpoint), t.name)
 			if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
@@ -45,14 +45,14 @@ func (e *exam) checkConnections(ctx context.Context) {
 	}
 }
 
-// reach reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
-func (e *exam) reach(at string) bool {
+// canConnect reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
+func (e *exam) canConnect(at string) bool {
 	path, unix := strings.CutPrefix(e.params.Outside(at), "unix:")
 	if e.barred(at) {
 		code, what := "socket-outside-chroot", at+" in "+e.mainCF()
 		if !unix {
 			code, what = "socket-forbidden",
-				is("inet_protocols", e.params["inet_protocols"])+": Postfix cannot connect to "+at
+				shown("inet_protocols", e.params["inet_protocols"])+": Postfix cannot connect to "+at
 		}
 		change := []string{correct}
 		if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
@@ -95,8 +95,8 @@ func (e *exam) lookup(ctx context.Context, at, name, key string) (socketmap.Repl
 // notNexthop is a key that is answered without any lookup.
 const notNexthop = "[192.0.2.1]"
 
-// answer reports whether policyd answers at an endpoint.
-func (e *exam) answer(ctx context.Context, at, name string) bool {
+// answers reports whether policyd answers at an endpoint.
+func (e *exam) answers(ctx context.Context, at, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	const elsewhere = "# or, if policyd does not listen there:"

@@ -1,7 +1,7 @@
 // Package doctor examines the sender's side: the resolver, the configuration of Postfix as postconf(1) reports it, and
 // the connection between Postfix and policyd. It changes nothing. A finding that could not be tested is never a
-// failure. It also makes the configuration that Postfix needs, and the commands that lead to it: plan.go says what that
-// is, and the examination compares the present configuration with it.
+// failure. It also makes the configuration that Postfix needs, and the commands that lead to it: plan.go defines it,
+// and the examination compares the present configuration with it.
 package doctor
 
 import (

@@ -24,15 +24,15 @@ func (e *exam) checkOwn(ctx context.Context) {
 		return
 	}
 	names := slices.DeleteFunc(slices.Clone(e.domains), func(d string) bool { return strings.HasPrefix(d, ".") })
-	names = names[:min(len(names), 200)] // routed tries them one by one
+	names = names[:min(len(names), 200)] // checkRoutes tries them one by one
 	if guards := slices.DeleteFunc(list[:at:at], func(t table) bool { return !t.pattern }); len(guards) > 0 {
-		e.guarded(ctx, guards, names)
+		e.checkGuards(ctx, guards, names)
 	}
-	e.routed(ctx, list[at].endpoint, names)
+	e.checkRoutes(ctx, list[at].endpoint, names)
 }
 
-// guarded asks the pattern tables before the socketmap for an address in each domain.
-func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
+// checkGuards asks the pattern tables before the socketmap for an address in each domain.
+func (e *exam) checkGuards(ctx context.Context, guards []table, domains []string) {
 	var keys []string
 	for _, d := range domains {
 		keys = append(keys, "postmaster@"+d)
@@ -63,8 +63,8 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	}
 }
 
-// routed asks the daemon for the route of each domain. If it does not answer, checkConnections has reported it.
-func (e *exam) routed(ctx context.Context, at string, domains []string) {
+// checkRoutes asks the daemon for the route of each domain. If it does not answer, checkConnections has reported it.
+func (e *exam) checkRoutes(ctx context.Context, at string, domains []string) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for _, d := range domains {

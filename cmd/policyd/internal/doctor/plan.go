@@ -187,7 +187,7 @@ func (p plan) wanted(parameter string) string {
 	return join(list)
 }
 
-// pattern matches the addresses of a domain, or with a dot in front those of all domains below it.
+// pattern returns a pattern for the addresses of a domain, or with a dot in front for those of all domains below it.
 func pattern(domain string) string {
 	if below, ok := strings.CutPrefix(domain, "."); ok {
 		return `/@.*\.` + regexp.QuoteMeta(below) + `$/`

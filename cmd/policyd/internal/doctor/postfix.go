@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// is shows a parameter with its value.
-func is(name, value string) string {
+// shown is how a finding shows a parameter with its value.
+func shown(name, value string) string {
 	if value == "" {
 		return name + " is empty"
 	}
@@ -28,7 +28,7 @@ func (e *exam) checkVersion() {
 // checkMain examines the parameters that policies depend on.
 func (e *exam) checkMain() {
 	for _, r := range slices.Concat(writtenRules(), defaultRules()) {
-		value, what, change := e.asSMTPHas(r)
+		value, what, change := e.smtpValue(r)
 		forDANE := r.wrong == "dnssec-lookups-off" || r.wrong == "dane-insecure-mx"
 		switch {
 		case forDANE && !e.Settings.Policy.DANE: // it does not matter
@@ -50,7 +50,7 @@ func (e *exam) checkTables(parameter, present, missing, wanted string) (list []t
 	case at >= 0:
 		e.found(present, parameter+" has "+list[at].text)
 	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.routes()): // unknown asks policyd
-		e.found(missing, is(parameter, e.params[parameter]), wanted)
+		e.found(missing, shown(parameter, e.params[parameter]), wanted)
 	}
 	for _, t := range list {
 		e.checkTable(parameter, t, wanted)
@@ -92,7 +92,7 @@ func (e *exam) checkPolicyMaps() {
 		own := e.params.Of(service, policyMaps)
 		if slices.Contains([]string{"smtp", "lmtp"}, e.params.Program(service)) &&
 			!slices.ContainsFunc(e.tables(policyMaps, own), func(t table) bool { return t.ours }) {
-			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
+			e.found("service-without-policies", e.masterCF()+", service "+service+": "+shown(policyMaps, own),
 				e.edit("-PX", service+"/"+policyMaps))
 		}
 	}
@@ -135,7 +135,7 @@ func (e *exam) checkService() {
 	for _, r := range serviceRules(e.Settings.Port26.Transport) {
 		if value := e.params.Of(service, r.Name); !r.accepts(value) {
 			sound = false
-			e.found(r.wrong, name+": "+is(r.Name, value), e.edit("-P", service+"/"+r.Name+"="+r.Value))
+			e.found(r.wrong, name+": "+shown(r.Name, value), e.edit("-P", service+"/"+r.Name+"="+r.Value))
 		}
 	}
 	if sound {

@@ -32,10 +32,10 @@ func (e *exam) checkRoots() {
 		e.found("roots-found", "tls_append_default_CA = yes: the authorities of the TLS library")
 	case directory == "":
 		e.found("roots-missing", "neither smtp_tls_CAfile nor smtp_tls_CApath is set", line)
-	case !hashed(directory):
+	case !hasHashedName(directory):
 		e.found("roots-missing", "smtp_tls_CApath = "+directory+" has no certificate under a hashed name", line,
 			"# or:", "openssl rehash "+directory)
-	case e.params.Chrooted(smtp) && !hashed(inside):
+	case e.params.Chrooted(smtp) && !hasHashedName(inside):
 		e.found("roots-not-in-chroot", "smtp(8) is chrooted and "+inside+" has no certificate", line,
 			"# or, because Debian copies them then:", "systemctl restart postfix")
 	default:
@@ -43,8 +43,8 @@ func (e *exam) checkRoots() {
 	}
 }
 
-// hashed reports whether a directory has a certificate under a name of openssl-rehash(1).
-func hashed(directory string) bool {
+// hasHashedName reports whether a directory has a certificate under a name of openssl-rehash(1).
+func hasHashedName(directory string) bool {
 	name := regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
 	entries, _ := os.ReadDir(directory)
 	return slices.ContainsFunc(entries, func(entry os.DirEntry) bool { return name.MatchString(entry.Name()) })

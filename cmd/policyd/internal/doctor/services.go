@@ -1,14 +1,14 @@
 package doctor
 
-// asSMTPHas returns the value that a parameter has for smtp(8), how a finding shows it, and the command that corrects
+// smtpValue returns the value that a parameter has for smtp(8), how a finding shows it, and the command that corrects
 // it: an option of the service in master.cf replaces the value of main.cf.
-func (e *exam) asSMTPHas(r rule) (value, what, change string) {
+func (e *exam) smtpValue(r rule) (value, what, change string) {
 	option := smtp + "/" + r.Name
 	if value, replaced := e.params[option]; replaced {
-		return value, e.masterCF() + ", service " + smtp + ": " + is(r.Name, value), e.edit("-P", option+"="+r.Value)
+		return value, e.masterCF() + ", service " + smtp + ": " + shown(r.Name, value), e.edit("-P", option+"="+r.Value)
 	}
 	value = e.params[r.Name]
-	return value, is(r.Name, value), e.set(r.Name, r.Value)
+	return value, shown(r.Name, value), e.set(r.Name, r.Value)
 }
 
 // checkServiceTables examines the tables of policyd in the services that set a parameter themselves.

@@ -30,11 +30,11 @@ type Metrics struct {
 	durations, latencies *prometheus.HistogramVec
 }
 
-// other stands for values that are not known: there are none, unless a change forgets this package.
+// other is the label of a value that this package does not list, which only a mistake in the code can cause.
 const other = "other"
 
-// New registers the metrics of a daemon, which is in the state that state returns when it is called, with those of the
-// process and the Go runtime. It panics if reg has metrics of these names.
+// New registers the metrics of a daemon, of its process and of the Go runtime. It calls state, which returns the
+// present status of the daemon, whenever Prometheus asks. It panics if reg has metrics of these names.
 func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 	register := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

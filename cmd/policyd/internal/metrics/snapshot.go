@@ -101,7 +101,7 @@ func by(ch chan<- prometheus.Metric, name, help, label string, values map[string
 	}
 }
 
-// kind follows the rule of Prometheus for names.
+// kind returns the type of a metric: Prometheus names counters, and only them, with _total at the end.
 func kind(name string) prometheus.ValueType {
 	if strings.HasSuffix(name, "_total") {
 		return prometheus.CounterValue

@@ -31,7 +31,7 @@ func restart(k kind) kind {
 	return k
 }
 
-// of is the kind of the valid values of a type that TOML has.
+// of returns the kind of a setting with values of one TOML type, those that valid accepts.
 func of[T any](description string, valid func(T) bool) kind {
 	return kind{Type: description, read: func(decoded any) (value any, bad []any) {
 		if v, ok := decoded.(T); ok && valid(v) {

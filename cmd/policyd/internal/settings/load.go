@@ -17,7 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// Error is every mistake in the settings and in the files that they name, one per line of its text:
+// Error has all mistakes in the settings and in the files that they name, one per line of its text:
 // "file:line: setting: what is wrong: what to write".
 type Error struct{ Problems []Problem }
 

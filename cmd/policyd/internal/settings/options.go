@@ -84,10 +84,10 @@ func (l *Loaded) Store(r *dnscache.Cache, log *slog.Logger) stsstore.Options {
 	}
 }
 
-// Limits returns what the server allows its clients, of whom there are never more than most.
-func (l *Loaded) Limits(most int) socketmap.Limits {
+// Limits returns the limits of the server, with at most the given number of connections.
+func (l *Loaded) Limits(maxConnections int) socketmap.Limits {
 	return socketmap.Limits{
-		MaxConnections: min(l.Server.MaxConnections, most), IdleTimeout: durationOf(l.Server.IdleTimeout),
+		MaxConnections: min(l.Server.MaxConnections, maxConnections), IdleTimeout: durationOf(l.Server.IdleTimeout),
 	}
 }
 
@@ -97,7 +97,7 @@ func (l *Loaded) ListenOptions() unixsock.Options {
 	return unixsock.Options{Mode: fs.FileMode(mode), Group: l.Server.SocketGroup}
 }
 
-// DrainTimeout returns how long the end of open requests is waited for.
+// DrainTimeout returns how long the daemon waits for open requests when it stops.
 func (l *Loaded) DrainTimeout() time.Duration { return durationOf(l.Server.DrainTimeout) }
 
 // durationOf returns a duration that has been checked.

@@ -45,7 +45,7 @@ type Settings struct {
 	Overrides int             `json:"overrides"` // the lines of the overrides file
 }
 
-// Reload is how the settings were read again.
+// Reload is the result of a reload of the settings.
 type Reload struct {
 	At      time.Time `json:"at"`
 	OK      bool      `json:"ok"`
