@@ -68,7 +68,12 @@ func TestCodesAreUsed(t *testing.T) {
 	for _, found := range regexp.MustCompile(`(?m)^\t\t+\{"([a-z0-9-]+)", `).FindAllStringSubmatch(source.String(), -1) {
 		require.True(t, seen[found[1]], "%s is not documented", found[1])
 	}
-	for _, found := range regexp.MustCompile(`(?:name|codes) ?\+ ?"([^"]+)"`).FindAllStringSubmatch(source.String(), -1) {
+	// Codes without the name of the port: where they are put together, and the results of failureCode.
+	code := regexp.MustCompile(`(?:port|codes) ?\+ ?"([^"]+)"|smtptls\.Step[A-Za-z]+: "([^"]+)"|\t\treturn "([a-z-]{4,})"`)
+	matches := code.FindAllStringSubmatch(source.String(), -1)
+	require.Greater(t, len(matches), 15)
+	for _, found := range matches {
+		found[1] += found[2] + found[3]
 		require.True(t, seen["port25-"+found[1]] || seen["port26-"+found[1]], "%s is not documented", found[1])
 	}
 }
