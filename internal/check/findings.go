@@ -47,10 +47,14 @@ func promiseOnly(code string) bool {
 // requires reports whether senders defer mail for a host because of an error, whatever its name: MTA-STS or DANE
 // (also by unusable records) requires TLS of it, and MTA-STS also a valid certificate.
 func (d *domain) requires(name, code string) bool {
-	tlsa := func(h *host) bool { return h.report.Host == name && strings.HasSuffix(h.report.TLSA.State, "usable") }
-	valid := strings.HasPrefix(code, "port25-certificate-") || code == "port25-postfix"
-	return strings.HasPrefix(code, "port25-") &&
-		(slices.Contains(d.decision.TLS.Match, name) || !valid && slices.ContainsFunc(d.hosts, tlsa))
+	if !strings.HasPrefix(code, "port25-") {
+		return false
+	}
+	aboutCertificate := strings.HasPrefix(code, "port25-certificate-") || code == "port25-postfix"
+	hasTLSA := func(h *host) bool { // usable or unusable
+		return h.report.Host == name && strings.HasSuffix(h.report.TLSA.State, "usable")
+	}
+	return slices.Contains(d.decision.TLS.Match, name) || !aboutCertificate && slices.ContainsFunc(d.hosts, hasTLSA)
 }
 
 // essential reports whether f is a test that could not be made and without which the domain cannot be judged.
