@@ -115,8 +115,8 @@ const (
 // Changed notes that this node has learned something that its peers should know. It returns immediately.
 func (f *Fleet) Changed(kind Kind, domain string) { f.note(recordName{kind, domain}, write) }
 
-// Forgotten notes that the operator has made this node forget a domain. The server must forget it too, or the node
-// learns it again at its next start. Peers keep what they know. It returns immediately.
+// Forgotten notes that this node was made to forget a domain, by the operator or by an authentic answer. The server must
+// forget it too, or the node learns it again at its next start. Peers keep what they know. It returns immediately.
 func (f *Fleet) Forgotten(kind Kind, domain string) { f.note(recordName{kind, domain}, remove) }
 
 func (f *Fleet) note(n recordName, change bool) {
@@ -142,7 +142,7 @@ func (f *Fleet) mark(n recordName, change bool) {
 	}
 }
 
-// toBeRemoved reports whether the operator has made this node forget a record, and the server still has it.
+// toBeRemoved reports whether this node was made to forget a record that the server still has.
 func (f *Fleet) toBeRemoved(n recordName) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -33,6 +33,8 @@ type Options struct {
 	Max      int              // the largest number of domains; 0 means MaxDomains
 	// Seen, if not nil, is called after a promise was seen on a new day, with a lock held: it must return immediately.
 	Seen func(domain string)
+	// Withdrawn is called in the same way after an authentic answer has ended the promises of a domain.
+	Withdrawn func(domain string)
 }
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
@@ -147,6 +149,9 @@ func (s *Store) noteMissing(domain string, r *record, a Answer, now time.Time) {
 			s.o.Log.Info("promise withdrawn by an authentic answer", "nexthop", domain, "promise", kinds[0])
 		}
 		*r = record{held: r.held, released: r.released}
+		if s.o.Withdrawn != nil {
+			s.o.Withdrawn(domain)
+		}
 	case len(kinds) == 0:
 		r.missing, r.agreed = 0, 0
 	case r.missing == 0 || r.missing > moment(now.Unix()): // or the clock was set back

@@ -32,6 +32,23 @@ func TestSeenIsCalledOnceADay(t *testing.T) {
 	require.Len(t, seen, 2)
 }
 
+func TestOnlyAnAuthenticAnswerWithdrawsAPromise(t *testing.T) {
+	t.Parallel()
+	var withdrawn []string
+	f := newFixture(promises.Options{Withdrawn: func(domain string) { withdrawn = append(withdrawn, domain) }})
+	f.establish(promises.Prefix)
+	require.True(t, f.look())
+	f.pass(promises.HoldFor)
+	require.False(t, f.look(), "the new answer is accepted")
+	f.establish(promises.Prefix)
+	f.Observe(domain, promises.Answer{})
+	require.Empty(t, withdrawn)
+	f.Observe(domain, promises.Answer{Authentic: true})
+	require.Equal(t, []string{domain}, withdrawn)
+	f.Observe("other.example", promises.Answer{Authentic: true})
+	require.Len(t, withdrawn, 1)
+}
+
 func TestAgreementBeforeThePromiseReturnedCountsForNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(promises.Options{})

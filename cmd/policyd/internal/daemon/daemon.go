@@ -98,7 +98,9 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.site = postfix.New(loaded.Site(d.log))
 	d.promises = promises.New(promises.Options{
-		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
+		StateDir: loaded.Cache.StateDir, Log: d.log,
+		Seen:      func(domain string) { d.share(fleet.Promise, domain) },
+		Withdrawn: func(domain string) { d.unshare(fleet.Promise, domain) },
 	})
 	d.store = stsstore.New(d.storeOptions(loaded))
 	if err := errors.Join(d.joinFleet(loaded), d.configureSecond(loaded)); err != nil {

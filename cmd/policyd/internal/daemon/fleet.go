@@ -34,7 +34,8 @@ func (d *Daemon) share(kind fleet.Kind, domain string) {
 	}
 }
 
-// unshare removes a policy or promise that the operator made this node forget from the server of the fleet.
+// unshare removes from the server of the fleet what the operator made this node forget, or what the domain has
+// withdrawn.
 func (d *Daemon) unshare(kind fleet.Kind, domain string) {
 	if d.fleet != nil {
 		d.fleet.Forgotten(kind, domain)
