@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"os/user"
@@ -86,8 +87,9 @@ func GroupID(group string) (int, error) {
 	if group == "" {
 		return -1, nil
 	}
-	if gid, err := strconv.Atoi(group); err == nil && gid >= 0 {
-		return gid, nil
+	const unchanged = math.MaxUint32 // to chown(2)
+	if gid, err := strconv.ParseUint(group, 10, 32); err == nil && gid < unchanged {
+		return int(gid), nil
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {

@@ -100,11 +100,16 @@ func optional(valid func(string) bool) func(string) bool {
 }
 
 // socketPath reports whether s is the path of a unix socket, which has to fit into a sockaddr_un, unix(7).
-func socketPath(s string) bool { return filepath.IsAbs(s) && len(s) <= 107 }
+func socketPath(s string) bool {
+	const longest = 107
+	isDirectory := strings.HasSuffix(s, "/") || strings.HasSuffix(s, "/.") || strings.HasSuffix(s, "/..")
+	return filepath.IsAbs(s) && len(s) <= longest && !isDirectory && !strings.Contains(s, "\x00")
+}
 
+// listenAddress reports whether Postfix can have s in a list of tables.
 func listenAddress(s string) bool {
 	path, isPath := strings.CutPrefix(s, "unix:")
-	return isPath && socketPath(path) || !isPath && hostPort(s)
+	return isPath && socketPath(path) && !strings.ContainsAny(path, " ,$\t\n") || !isPath && hostPort(s)
 }
 
 func hostPort(s string) bool {
