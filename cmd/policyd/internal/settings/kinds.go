@@ -106,10 +106,9 @@ func socketPath(s string) bool {
 	return filepath.IsAbs(s) && len(s) <= longest && !isDirectory && !strings.Contains(s, "\x00")
 }
 
-// listenAddress reports whether Postfix can have s in a list of tables.
 func listenAddress(s string) bool {
 	path, isPath := strings.CutPrefix(s, "unix:")
-	return isPath && socketPath(path) && !strings.ContainsAny(path, " ,$\t\n") || !isPath && hostPort(s)
+	return isPath && socketPath(path) || !isPath && hostPort(s)
 }
 
 func hostPort(s string) bool {

@@ -52,7 +52,7 @@ func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 
 func TestPathsOfListenersThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"/run/policyd/", "/", "/run/policyd/.", "/run/policyd/..", `/run/a\u0000b`, "/run/a b", "/run/a,b", "/run/$a"} {
+	for _, path := range []string{"/run/policyd/", "/", "/run/policyd/.", "/run/policyd/..", `/run/a\u0000b`} {
 		require.Contains(t, mistakesIn(t, `server.listen = ["unix:`+path+`"]`), "server.listen: ", path)
 	}
 	for _, path := range []string{"/run/policyd/", `/run/a\u0000b`} {
@@ -60,6 +60,11 @@ func TestPathsOfListenersThatCannotBeUsed(t *testing.T) {
 	}
 	require.Empty(t, mistakesIn(t, `admin.socket = "/run/a b"`))
 	require.Empty(t, mistakesIn(t, `server.listen = ["unix:/run//policyd/sock"]`))
+	for _, path := range []string{"/run/a b", "/run/a,b", "/run/$a"} {
+		l, err := settings.Read("policyd.toml", strings.NewReader(`server.listen = ["unix:`+path+`"]`))
+		require.NoError(t, err)
+		require.Contains(t, l.Warnings[0], "Postfix cannot have unix:"+path)
+	}
 	for _, group := range []string{"4294967295", "4294967296", "4294967297", "-1", "99999999999999999999"} {
 		require.Contains(t, mistakesIn(t, `server.socket_group = "`+group+`"`), "server.socket_group: ", group)
 	}

@@ -152,7 +152,7 @@ func TestTableAndStructsAreTheSame(t *testing.T) {
 func TestShownSettingsReadBack(t *testing.T) {
 	const text = `mode = "report"
 [server]
-listen = ["127.0.0.1:1", "unix:/run/a\"b\\c"]
+listen = ["127.0.0.1:1", "unix:/run/a \"b\\c"]
 [port26]
 exclude_domains = ["example.com", "example.net"]
 `

@@ -53,8 +53,7 @@ func (s *Settings) Tables() (all []Table) {
 			"no-port26 or a Postfix TLS policy. The default file need not exist; any other file must.")
 	table("server", "The socketmap server that Postfix connects to.")
 	add("listen", &s.Server.Listen, []string{"127.0.0.1:2526"},
-		restart(list("a list of host:port and unix:/path (at most 107 bytes, without space, comma and $)", 0, most,
-			listenAddress)),
+		restart(list("a list of host:port and unix:/path (at most 107 bytes)", 0, most, listenAddress)),
 		"Addresses of the server. Listeners passed by systemd (policyd.socket) replace them.")
 	add("socket_mode", &s.Server.SocketMode, "0660",
 		restart(of("octal permissions in quotes", matching("0*[1-7][0-7]{0,2}"))),
