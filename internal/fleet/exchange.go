@@ -334,8 +334,8 @@ func (f *Fleet) write(ctx context.Context) error {
 			return nil
 		}
 		if err := f.writeBatch(ctx, names); err != nil {
-			for n, change := range names {
-				f.mark(n, change)
+			for n, c := range names {
+				f.mark(n, c)
 			}
 			return err
 		}
@@ -343,21 +343,21 @@ func (f *Fleet) write(ctx context.Context) error {
 }
 
 // takeDirty removes up to batch names from those that must be changed in the server, and returns them.
-func (f *Fleet) takeDirty() map[recordName]bool {
+func (f *Fleet) takeDirty() map[recordName]change {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	taken := map[recordName]bool{}
-	for n, change := range f.dirty {
+	taken := map[recordName]change{}
+	for n, c := range f.dirty {
 		if len(taken) == batch {
 			break
 		}
 		delete(f.dirty, n)
-		taken[n] = change
+		taken[n] = c
 	}
 	return taken
 }
 
-func (f *Fleet) writeBatch(ctx context.Context, changes map[recordName]bool) error {
+func (f *Fleet) writeBatch(ctx context.Context, changes map[recordName]change) error {
 	names := slices.Collect(maps.Keys(changes))
 	keys := make([]string, len(names))
 	for i, n := range names {

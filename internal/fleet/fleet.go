@@ -58,7 +58,7 @@ type Fleet struct {
 	client redis.UniversalClient
 
 	mu       sync.Mutex
-	dirty    map[recordName]bool // what must be changed in the server: write or remove
+	dirty    map[recordName]change // what must be changed in the server: write or remove
 	stats    Stats
 	overflow atomic.Bool   // dirty lacks records of this node
 	wakeUp   chan struct{} // a token where dirty has grown
@@ -97,7 +97,7 @@ func New(o Options) (*Fleet, error) {
 	o.Prefix, o.Pull = cmp.Or(o.Prefix, "policyd:"), cmp.Or(o.Pull, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	f := &Fleet{
-		o: o, client: client, dirty: map[recordName]bool{}, wakeUp: make(chan struct{}, 1),
+		o: o, client: client, dirty: map[recordName]change{}, wakeUp: make(chan struct{}, 1),
 		stats: Stats{Ignored: map[Reason]uint64{}},
 	}
 	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
@@ -106,23 +106,25 @@ func New(o Options) (*Fleet, error) {
 	return f, nil
 }
 
-// What must be done with the record of the server.
+// change is what must be done with a record in the server.
+type change string
+
 const (
-	write  = false
-	remove = true // unless this node has learned it again
+	write  change = "write"
+	remove change = "remove" // unless this node has learned it again
 )
 
 // Changed notes that this node has learned something that its peers should know. It returns immediately.
 func (f *Fleet) Changed(kind Kind, domain string) { f.note(recordName{kind, domain}, write) }
 
-// Forgotten notes that this node was made to forget a domain, by the operator or by an authentic answer. The server must
-// forget it too, or the node learns it again at its next start. Peers keep what they know. It returns immediately.
+// Forgotten notes that this node was made to forget a domain, by the operator or by an authentic answer. The server
+// must forget it too, or the node learns it again at its next start. Peers keep what they know. It returns immediately.
 func (f *Fleet) Forgotten(kind Kind, domain string) { f.note(recordName{kind, domain}, remove) }
 
-func (f *Fleet) note(n recordName, change bool) {
+func (f *Fleet) note(n recordName, c change) {
 	f.mu.Lock()
 	if _, known := f.dirty[n]; known || len(f.dirty) < maxDirty {
-		f.dirty[n] = change
+		f.dirty[n] = c
 	} else {
 		f.overflow.Store(true)
 	}
@@ -134,11 +136,11 @@ func (f *Fleet) note(n recordName, change bool) {
 }
 
 // mark notes a change, unless a later one is noted.
-func (f *Fleet) mark(n recordName, change bool) {
+func (f *Fleet) mark(n recordName, c change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, known := f.dirty[n]; !known {
-		f.dirty[n] = change
+		f.dirty[n] = c
 	}
 }
 

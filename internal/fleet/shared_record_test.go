@@ -125,7 +125,7 @@ func TestEveryRecordIsMarkedWithoutALock(t *testing.T) {
 	require.NoError(t, err)
 	f.o.Locals = map[Kind]Local{Policy: unlocked{t: t, fleet: f}, Promise: unlocked{t: t, fleet: f}}
 	f.markAll()
-	require.Equal(t, map[recordName]bool{{Policy, "example.com"}: write, {Promise, "example.com"}: write}, f.takeDirty())
+	require.Equal(t, map[recordName]change{{Policy, "example.com"}: write, {Promise, "example.com"}: write}, f.takeDirty())
 }
 
 func FuzzOpen(f *testing.F) {

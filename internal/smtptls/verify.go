@@ -32,7 +32,8 @@ type Verification struct {
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
 	for _, cause := range []Cause{CertificateChain, CertificateExpired, CertificateName, CertificateRules} {
-		switch err := v.Faults[cause]; {
+		err := v.Faults[cause]
+		switch {
 		case errors.Is(err, ErrNotJudged):
 			return NotJudged, err
 		case err != nil:
