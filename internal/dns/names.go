@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -30,6 +31,25 @@ func Lower(name string) string {
 		}
 	}
 	return string(b)
+}
+
+// Within returns a function that reports whether a name is the domain or below it. No name is within "" and ".".
+func Within(domain string) func(name string) bool {
+	domain = TrimRoot(domain)
+	return func(name string) bool { return domain != "" && miekg.IsSubDomain(domain, name) }
+}
+
+// Matching returns a function that reports whether a name matches a pattern of path.Match, if match contains one of *?[
+// ("*" also matches dots, because names have no slashes), or else contains it.
+func Matching(match string) func(name string) bool {
+	match = Lower(TrimRoot(match))
+	return func(name string) bool {
+		if !strings.ContainsAny(match, "*?[") {
+			return strings.Contains(name, match)
+		}
+		matched, err := path.Match(match, name)
+		return matched && err == nil
+	}
 }
 
 // ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does. It returns false if name cannot

@@ -20,7 +20,7 @@ func full(b testing.TB, n int) (*Cache, []dns.Question) {
 		q := mxOf(fmt.Sprint("d", i, ".example"))
 		r, err := says(dns.Secure, time.Hour, false)(q)
 		require.NoError(b, err)
-		require.Same(b, r, c.store(q, r, nil))
+		require.Same(b, r, c.store(q, r, nil, 0))
 		questions = append(questions, q)
 	}
 	return c, questions

@@ -124,9 +124,9 @@ func TestBoundSmallAndChanged(t *testing.T) {
 		fill(1000)
 		require.Equal(t, 64, c.Stats().Entries)
 		for range 3 {
-			require.Equal(t, 64, c.Flush(Matching("")))
+			require.Equal(t, 64, c.Flush(dns.Matching("")))
 			c.sound(t)
-			require.Zero(t, c.Flush(Matching("")))
+			require.Zero(t, c.Flush(dns.Matching("")))
 			require.Zero(t, c.Stats().Bytes)
 			fill(1000)
 		}
@@ -358,9 +358,9 @@ func TestCacheConcurrent(t *testing.T) {
 				q := dns.Question{Name: fmt.Sprint("d", rand.IntN(300), ".example"), Type: []dns.Type{dns.TypeMX, dns.TypeTLSA}[rand.IntN(2)]}
 				switch rand.IntN(20) {
 				case 0:
-					c.Flush(Within(q.Name))
+					c.Flush(dns.Within(q.Name))
 				case 1:
-					c.List(Matching("d1"), 10)
+					c.List(dns.Matching("d1"), 10)
 				case 2:
 					c.shards[rand.IntN(shardCount)].sweep(time.Now(), c.options.Epoch())
 				case 3:
@@ -382,7 +382,7 @@ func TestCacheConcurrent(t *testing.T) {
 	for i := range 2000 {
 		gets(c, mxOf(fmt.Sprint("last", i, ".example")))
 	}
-	c.Flush(Matching(""))
+	c.Flush(dns.Matching(""))
 	c.sound(t)
 }
 
@@ -428,8 +428,8 @@ func TestKeptUnderTheQuestion(t *testing.T) {
 		next.set(fails)
 		c.refresh(q)
 		require.Equal(t, "secure", gets(c, q))
-		require.Equal(t, []string{q.Name}, []string{c.List(Within(q.Name), 0)[0].Name})
+		require.Equal(t, []string{q.Name}, []string{c.List(dns.Within(q.Name), 0)[0].Name})
 		c.sound(t)
-		require.Equal(t, 1, c.Flush(Within(q.Name)))
+		require.Equal(t, 1, c.Flush(dns.Within(q.Name)))
 	})
 }

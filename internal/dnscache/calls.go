@@ -3,6 +3,7 @@ package dnscache
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -57,24 +58,33 @@ func (p *callPool) run(call *dns.Call) {
 			call.RRset, call.Err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 		p.mu.Lock()
-		delete(p.calls, q)
+		if p.calls[q] == call {
+			delete(p.calls, q)
+		}
 		p.mu.Unlock()
 		close(call.Done)
 	}()
 	call.RRset, call.Err = p.do(q)
 }
 
+// forget makes lookups of matching names start calls of their own.
+func (p *callPool) forget(match func(name string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.calls, func(q dns.Question, _ *dns.Call) bool { return match(q.Name) })
+}
+
 // ask calls the next resolver and stores the result. It asks once more if the servers change during the call.
 func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
-		before := c.options.Epoch()
+		before, flushes := c.options.Epoch(), c.shardOf(q).flushes.Load()
 		r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
 		failure, failed := errors.AsType[*dns.Error](err)
 		answered := err == nil && r != nil && (r.Status == dns.Secure || r.Status == dns.Insecure)
 		if !failed && !answered {
 			failure = &dns.Error{Question: q, Reason: "the resolver returned no valid result", Epoch: before, Err: err}
 		}
-		kept := c.store(q, r, failure)
+		kept := c.store(q, r, failure, flushes)
 		epoch := c.options.Epoch().Answers
 		if kept != nil && kept.Epoch == epoch {
 			return kept, nil

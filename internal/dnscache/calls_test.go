@@ -182,3 +182,33 @@ func TestAStartedLookupCanBeGivenUp(t *testing.T) {
 		require.Equal(t, 1, next.queries())
 	})
 }
+
+// What was asked for before a flush is for those who waited for it, and for nobody later.
+func TestAFlushCountsForCallsUnderWay(t *testing.T) {
+	for name, flush := range map[string]func(string) bool{"the name": dns.Within("example.com"), "all": dns.Matching("")} {
+		t.Run(name, func(t *testing.T) {
+			cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+				next.delay = 2 * time.Second
+				before := c.Start(t.Context(), mxOf("example.com"), dns.Effort{})
+				synctest.Wait()
+				failing := mxOf("failing.example.com")
+				next.set(fails)
+				failed := c.Start(t.Context(), failing, dns.Effort{Untrusted: true})
+				time.Sleep(time.Second)
+				next.set(says(dns.Insecure, time.Hour, false))
+				require.Zero(t, c.Flush(flush))
+				after := c.Start(t.Context(), mxOf("example.com"), dns.Effort{})
+				<-before.Done
+				<-failed.Done
+				require.Equal(t, dns.Secure, before.RRset.Status)
+				require.Error(t, failed.Err)
+				require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("example.com")))
+				require.Equal(t, "insecure", gets(c, failing), "no failure is remembered")
+				<-after.Done
+				require.Equal(t, dns.Insecure, after.RRset.Status)
+				require.Equal(t, "insecure", cached(c, mxOf("example.com")))
+				require.Equal(t, 4, next.queries())
+			})
+		})
+	}
+}

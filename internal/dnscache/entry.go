@@ -72,18 +72,20 @@ func (e *entry) removable(now time.Time) bool {
 
 // store keeps the result of a lookup: failure, or the answer r if failure is nil. It returns the answer that callers
 // receive, or nil if they receive the failure. A failure is kept beside an answer that is live or may be served stale.
-// Only a fresh secure answer replaces a live secure answer. Any result replaces everything else.
-func (c *Cache) store(q dns.Question, r *dns.RRset, failure *dns.Error) *dns.RRset {
+// Only a fresh secure answer replaces a live secure answer. Any result replaces everything else. The result of a call
+// that began at another number of flushes is not kept.
+func (c *Cache) store(q dns.Question, r *dns.RRset, failure *dns.Error, flushes uint32) *dns.RRset {
 	s := c.shardOf(q)
 	s.mu.Lock() // before the epoch is read, so that no entry is of a later epoch
 	defer s.mu.Unlock()
+	flushed := s.flushes.Load() != flushes
 	if failure != nil {
-		return c.keepFailure(s, q, failure)
+		return c.keepFailure(s, q, failure, flushed)
 	}
-	return c.keepAnswer(s, q, r)
+	return c.keepAnswer(s, q, r, flushed)
 }
 
-func (c *Cache) keepFailure(s *shard, q dns.Question, failure *dns.Error) *dns.RRset {
+func (c *Cache) keepFailure(s *shard, q dns.Question, failure *dns.Error, flushed bool) *dns.RRset {
 	now, epoch := time.Now(), c.options.Epoch()
 	if failure.Bogus {
 		c.stats.bogus.Add(1)
@@ -92,7 +94,7 @@ func (c *Cache) keepFailure(s *shard, q dns.Question, failure *dns.Error) *dns.R
 	}
 	e, _ := s.get(q, epoch)
 	usable := e.liveOrStale(now)
-	if failure.Epoch == epoch { // otherwise it is void already
+	if failure.Epoch == epoch && !flushed { // otherwise it is void already
 		backOff := max(minBackOff, min(2*e.backOff, maxBackOff))
 		if !usable {
 			e = unknown(q)
@@ -109,7 +111,7 @@ func (c *Cache) keepFailure(s *shard, q dns.Question, failure *dns.Error) *dns.R
 	return e.answer()
 }
 
-func (c *Cache) keepAnswer(s *shard, q dns.Question, r *dns.RRset) *dns.RRset {
+func (c *Cache) keepAnswer(s *shard, q dns.Question, r *dns.RRset, flushed bool) *dns.RRset {
 	now, epoch := time.Now(), c.options.Epoch()
 	c.stats.answers[r.Status].Add(1)
 	old, _ := s.get(q, epoch)
@@ -128,7 +130,7 @@ func (c *Cache) keepAnswer(s *shard, q dns.Question, r *dns.RRset) *dns.RRset {
 		return old.answer()
 	}
 	r = capped(r, now)
-	if r.Epoch == epoch.Answers { // otherwise it is void already
+	if r.Epoch == epoch.Answers && !flushed { // otherwise it is void already
 		s.replace(q, &old, r, now)
 	}
 	return r

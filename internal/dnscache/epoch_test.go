@@ -28,7 +28,7 @@ func TestEpochDropsEntries(t *testing.T) {
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("failed.example")), "other servers may not fail")
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("insecure.example")), "it may be secure now")
 		require.Equal(t, "SERVFAIL", gets(c, mxOf("secure.example")), "nor is it given stale")
-		require.Len(t, c.List(Matching(""), 0), 1, "the failure")
+		require.Len(t, c.List(dns.Matching(""), 0), 1, "the failure")
 		next.set(says(dns.Secure, time.Hour, false))
 		require.Equal(t, "secure", gets(c, mxOf("insecure.example")))
 		require.Zero(t, c.Stats().Kept)
@@ -88,9 +88,9 @@ func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 			next.change(dns.Epoch{Failures: uint32(i + 1)})
 			<-started.Done
 			require.Equal(t, i == 0, started.Err == nil)
-			require.Equal(t, i == 0, len(c.List(Matching(q.Name), 0)) == 1)
+			require.Equal(t, i == 0, len(c.List(dns.Matching(q.Name), 0)) == 1)
 		}
-		require.Empty(t, c.List(Matching("known.example"), 0)[0].Failure)
+		require.Empty(t, c.List(dns.Matching("known.example"), 0)[0].Failure)
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("other.example")))
 		next.set(func(dns.Question) (*dns.RRset, error) {
 			next.change(dns.Epoch{Failures: 3})
@@ -164,7 +164,7 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 		time.Sleep(most)
 		require.False(t, learn(says(dns.Secure, ttl, false)), "the answer had expired")
 		before := c.Version()
-		require.Equal(t, 1, c.Flush(Within("example.com")))
+		require.Equal(t, 1, c.Flush(dns.Within("example.com")))
 		require.NotEqual(t, before, c.Version())
 	})
 	var stats counters
@@ -191,11 +191,11 @@ func TestAnAnswerOfAnEarlierEpochReplacesNone(t *testing.T) {
 		if epoch.Answers == 0 && s.mu.TryLock() { // otherwise no answer can be stored now
 			s.mu.Unlock()
 			epoch.Answers++
-			c.store(q, secure, nil)
+			c.store(q, secure, nil, 0)
 		}
 		return before
 	}})
-	c.store(q, insecure, nil)
+	c.store(q, insecure, nil, 0)
 	cached(c, q) // the epoch changes here at the latest
 	require.Equal(t, "secure", cached(c, q))
 }

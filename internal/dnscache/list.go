@@ -2,7 +2,6 @@ package dnscache
 
 import (
 	"cmp"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -28,28 +27,6 @@ type Entry struct {
 	Retry   time.Time `json:"retry,omitzero"`
 }
 
-// Matching returns a function that reports whether a name matches a pattern of path.Match, if match contains one of *?[
-// ("*" also matches dots, because names have no slashes), or else contains it.
-func Matching(match string) func(name string) bool {
-	match = dns.Lower(dns.TrimRoot(match))
-	return func(name string) bool {
-		if strings.ContainsAny(match, "*?[") {
-			matched, err := path.Match(match, name)
-			return matched && err == nil
-		}
-		return strings.Contains(name, match)
-	}
-}
-
-// Within returns a function that reports whether a name is the domain or below it. No name is within "" and ".".
-func Within(domain string) func(name string) bool {
-	domain = dns.Lower(dns.TrimRoot(domain))
-	return func(name string) bool {
-		above, ok := strings.CutSuffix(name, domain)
-		return domain != "" && ok && (above == "" || dns.TrimRoot(above) != above)
-	}
-}
-
 // List returns at most limit entries (0: all) that can be used and whose names match, sorted by name and type.
 func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 	now, list := time.Now(), []Entry{}
@@ -70,9 +47,14 @@ func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 	return list
 }
 
-// Flush removes the entries whose names match, with their failures, and returns their number.
+// Flush removes the entries whose names match, with their failures, and returns their number. A lookup of such a name
+// does not join a call that began before, and the result of no such call is kept.
 func (c *Cache) Flush(match func(name string) bool) (removed int) {
+	for _, pool := range []*callPool{c.deliveries, c.untrusted, c.refreshes} {
+		pool.forget(match)
+	}
 	for _, s := range c.shards {
+		s.flushes.Add(1)
 		removed += s.removeIf(c.options.Epoch, func(e *entry) bool { return match(e.Name) })
 	}
 	c.stats.changes.Add(uint64(removed))

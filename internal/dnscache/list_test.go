@@ -41,7 +41,7 @@ func TestList(t *testing.T) {
 		time.Sleep(time.Second)
 
 		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT failed.example/MX mx.example.com/A nodata.example/MX notexample.com/MX ",
-			names(c.List(Matching(""), 0)), "by name and type, without what is of no use any more")
+			names(c.List(dns.Matching(""), 0)), "by name and type, without what is of no use any more")
 		for match, want := range map[string]string{
 			"mx.":              "_25._tcp.mx.example.com/TLSA mx.example.com/A ",
 			"EXAMPLE.com.":     "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A notexample.com/MX ",
@@ -52,16 +52,16 @@ func TestList(t *testing.T) {
 			"none.example":     "",
 			"_25._tcp.mx.exam": "_25._tcp.mx.example.com/TLSA ",
 		} {
-			require.Equal(t, want, names(c.List(Matching(match), 0)), match)
+			require.Equal(t, want, names(c.List(dns.Matching(match), 0)), match)
 		}
-		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX ", names(c.List(Matching(""), 2)))
-		require.NotNil(t, c.List(Matching("none.example"), 0), "[] and not null in JSON")
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX ", names(c.List(dns.Matching(""), 2)))
+		require.NotNil(t, c.List(dns.Matching("none.example"), 0), "[] and not null in JSON")
 
-		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.List(Within("Example.com."), 0)))
-		require.Empty(t, c.List(Within("com.example"), 0))
-		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Data: []string{}, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.List(Within("failed.example"), 0))
-		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Data: []string{}, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.List(Within("nodata.example"), 0))
-		list := c.List(Within("example.com"), 0)
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.List(dns.Within("Example.com."), 0)))
+		require.Empty(t, c.List(dns.Within("com.example"), 0))
+		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Data: []string{}, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.List(dns.Within("failed.example"), 0))
+		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Data: []string{}, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.List(dns.Within("nodata.example"), 0))
+		list := c.List(dns.Within("example.com"), 0)
 		require.Equal(t, Entry{Name: "example.com", Type: dns.TypeMX, Status: dns.Secure, Stored: stored, Expires: stored.Add(time.Hour), Data: []string{"10 mx.example.com"}}, list[1])
 		require.Equal(t, []string{"3 1 1 abcd"}, list[0].Data)
 		require.Equal(t, "NXDOMAIN", list[2].Denial)
@@ -69,7 +69,7 @@ func TestList(t *testing.T) {
 		// A live answer and a failure beside it.
 		next.set(fails)
 		c.refresh(mxOf("example.com"))
-		e := c.List(Within("example.com"), 0)[1]
+		e := c.List(dns.Within("example.com"), 0)[1]
 		require.Equal(t, dns.Secure, e.Status)
 		require.Equal(t, "SERVFAIL", e.Failure)
 		require.Equal(t, []string{"10 mx.example.com"}, e.Data)
@@ -89,11 +89,11 @@ func TestFlush(t *testing.T) {
 			gets(c, mxOf("failed.example.com"))
 		}
 		fill()
-		require.Zero(t, c.Flush(Within("none.example")))
-		require.Zero(t, c.Flush(Within("")))
-		require.Zero(t, c.Flush(Within(".")))
-		require.Equal(t, 4, c.Flush(Within("EXAMPLE.com.")), "the domain and all names below it, and no others")
-		require.Equal(t, `com/MX example.org/MX notexample.com/MX odd\.example.com/MX `, names(c.List(Matching(""), 0)))
+		require.Zero(t, c.Flush(dns.Within("none.example")))
+		require.Zero(t, c.Flush(dns.Within("")))
+		require.Zero(t, c.Flush(dns.Within(".")))
+		require.Equal(t, 4, c.Flush(dns.Within("EXAMPLE.com.")), "the domain and all names below it, and no others")
+		require.Equal(t, `com/MX example.org/MX notexample.com/MX odd\.example.com/MX `, names(c.List(dns.Matching(""), 0)))
 		n := next.queries()
 		next.set(says(dns.Insecure, time.Hour, false))
 		require.Equal(t, "insecure", gets(c, mxOf("failed.example.com")), "failures too")
@@ -101,8 +101,8 @@ func TestFlush(t *testing.T) {
 		require.Equal(t, n+2, next.queries())
 		c.sound(t)
 		fill()
-		require.Equal(t, 8, c.Flush(Matching("")))
-		require.Empty(t, c.List(Matching(""), 0))
+		require.Equal(t, 8, c.Flush(dns.Matching("")))
+		require.Empty(t, c.List(dns.Matching(""), 0))
 		c.sound(t)
 	})
 }

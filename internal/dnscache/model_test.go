@@ -182,7 +182,7 @@ func (w *world) step(t *testing.T) string {
 		}
 		return "sweep"
 	default:
-		w.cache.Flush(Within(q.Name))
+		w.cache.Flush(dns.Within(q.Name))
 		for other, m := range w.model {
 			if other.Name == q.Name {
 				*m = model{epoch: w.now}

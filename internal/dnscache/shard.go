@@ -3,6 +3,7 @@ package dnscache
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
@@ -14,9 +15,10 @@ import (
 // nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips nodes that were used since its
 // last round, and evicts the first that was not. So the bound is hard, and names in use survive a flood of others.
 type shard struct {
-	nodes  *gocache.Cache
-	stats  *counters
-	origin time.Time // when the shard was made; packed moments are counted from it
+	nodes   *gocache.Cache
+	stats   *counters
+	origin  time.Time     // when the shard was made; packed moments are counted from it
+	flushes atomic.Uint32 // what was asked for before the last Flush is not kept
 
 	mu         sync.Mutex // of writers; guards what follows and keeps it in step with nodes
 	limit      int        // of entries, at least 1

@@ -301,7 +301,7 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 		_, err := cache.Lookup(t.Context(), dns.Question{Name: "another.example", Type: dns.TypeMX}, dns.Effort{})
 		require.NoError(t, err)
 		require.False(t, looked(), "the answer does not rest on it")
-		require.Positive(t, cache.Flush(dnscache.Within("example.com")))
+		require.Positive(t, cache.Flush(dns.Within("example.com")))
 		require.True(t, looked(), "the very answer is gone")
 		settled()
 		time.Sleep(10 * time.Second)

@@ -29,7 +29,7 @@ func TestClockJumpsDoNotAgeAnswers(t *testing.T) {
 	}
 	server.Set("failure.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 	require.Equal(t, "SERVFAIL", failure(t, cache, mx("failure.example")).Reason)
-	entries := cache.List(dnscache.Within("failure.example"), 0)
+	entries := cache.List(dns.Within("failure.example"), 0)
 	require.Len(t, entries, 1)
 	require.NotEqual(t, entries[0].Retry.Round(0).String(), entries[0].Retry.String())
 }

@@ -106,7 +106,7 @@ func (d *Daemon) Status() status.Status {
 
 // listCache shows what the cache has.
 func (d *Daemon) listCache(f admin.Filter) (list admin.CacheList) {
-	list.Entries, list.More = atMost(f.Limit, d.cache.List(dnscache.Matching(f.Match), f.Limit+1))
+	list.Entries, list.More = atMost(f.Limit, d.cache.List(dns.Matching(f.Match), f.Limit+1))
 	return list
 }
 
@@ -122,7 +122,7 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: d.probesOf(names)}
 	seen := map[dns.Question]bool{}
 	for _, name := range names {
-		entries := d.cache.List(dnscache.Within(name), 0)
+		entries := d.cache.List(dns.Within(name), 0)
 		slices.SortStableFunc(entries, func(a, b dnscache.Entry) int { return cmp.Compare(len(a.Name), len(b.Name)) })
 		for _, e := range entries {
 			if question := (dns.Question{Name: e.Name, Type: e.Type}); !seen[question] {
@@ -141,7 +141,7 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 // of a CNAME chain (RFC 7672 section 2.2.2) are below _tcp there.
 func (d *Daemon) namesOf(domain string) []string {
 	names := []string{domain}
-	for _, e := range d.cache.List(dnscache.Within(domain), 0) {
+	for _, e := range d.cache.List(dns.Within(domain), 0) {
 		if e.Name != domain || e.Type != dns.TypeMX {
 			continue
 		}
@@ -168,10 +168,10 @@ func (d *Daemon) namesOf(domain string) []string {
 func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	what := f.Domain
 	if f.All {
-		what, flushed.Cache = "everything", d.cache.Flush(dnscache.Matching(""))
+		what, flushed.Cache = "everything", d.cache.Flush(dns.Matching(""))
 	} else {
 		for _, name := range d.namesOf(f.Domain) {
-			flushed.Cache += d.cache.Flush(dnscache.Within(name))
+			flushed.Cache += d.cache.Flush(dns.Within(name))
 		}
 	}
 	if f.STS {

@@ -8,7 +8,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
-	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stub"
@@ -62,7 +62,7 @@ func (d *Daemon) listPromises(f admin.Filter) (list admin.PromiseList) {
 	if f.Vanished {
 		entries = d.promises.Vanished
 	}
-	matches := dnscache.Matching(f.Match)
+	matches := dns.Matching(f.Match)
 	list.Promises, list.More = atMost(f.Limit,
 		slices.DeleteFunc(entries(), func(e promises.Entry) bool { return !matches(e.Domain) }))
 	return list
