@@ -11,8 +11,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// report shows a report, with the dialogues if it is verbose. Answers of the maps, zone-file lines and commands are not
-// wrapped.
+// report shows a report, with the dialogues if it is verbose. It does not wrap answers, zone-file lines and commands.
 func (s *screen) report(r *report.Report, verbose bool) {
 	s.label = "  %-12s"
 	s.linef("%s   %s\n", s.bold(cmp.Or(r.Domain, r.Input)), s.verdict(r))

@@ -14,8 +14,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// connectBudget limits the time for all connections of one domain, in multiples of Timeout: a hostile domain must not
-// block a scan.
+// connectBudget limits all connections of one domain, in multiples of Timeout: a hostile domain must not block a scan.
 const connectBudget = 10
 
 // test is the test of a port at one address: a dialogue, or the reason why there is none.
@@ -109,8 +108,7 @@ func newEndpoints() *endpoints {
 	return e
 }
 
-// reachable reports whether any address accepted a connection, so that the port and family are not filtered on our
-// side.
+// reachable reports whether any address accepted a connection: the port and family are not filtered on our side.
 func (e *endpoints) reachable(p portFamily) bool {
 	_, accepted := e.accepted.Load(p)
 	return accepted

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -33,10 +34,11 @@ func Lower(name string) string {
 	return string(b)
 }
 
-// Within returns a function that reports whether a name is the domain or below it. No name is within "" and ".".
-func Within(domain string) func(name string) bool {
-	domain = TrimRoot(domain)
-	return func(name string) bool { return domain != "" && miekg.IsSubDomain(domain, name) }
+// Within returns a function that reports whether a name is at or below one of the domains, but never below the root.
+func Within(domains ...string) func(name string) bool {
+	return func(name string) bool {
+		return slices.ContainsFunc(domains, func(d string) bool { return TrimRoot(d) != "" && miekg.IsSubDomain(d, name) })
+	}
 }
 
 // Matching returns a function that reports whether a name matches a pattern of path.Match, if match contains one of *?[

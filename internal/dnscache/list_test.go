@@ -44,7 +44,7 @@ func TestList(t *testing.T) {
 			names(c.List(dns.Matching(""), 0)), "by name and type, without what is of no use any more")
 		for match, want := range map[string]string{
 			"mx.":              "_25._tcp.mx.example.com/TLSA mx.example.com/A ",
-			"EXAMPLE.com.":     "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A notexample.com/MX ",
+			"EXAMPLE.com":      "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A notexample.com/MX ",
 			"*.example.com":    "_25._tcp.mx.example.com/TLSA mx.example.com/A ",
 			"[a-f]*.example":   "failed.example/MX ",
 			"not?xample.com":   "notexample.com/MX ",
@@ -57,7 +57,7 @@ func TestList(t *testing.T) {
 		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX ", names(c.List(dns.Matching(""), 2)))
 		require.NotNil(t, c.List(dns.Matching("none.example"), 0), "[] and not null in JSON")
 
-		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.List(dns.Within("Example.com."), 0)))
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.List(dns.Within("Example.com"), 0)))
 		require.Empty(t, c.List(dns.Within("com.example"), 0))
 		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Data: []string{}, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.List(dns.Within("failed.example"), 0))
 		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Data: []string{}, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.List(dns.Within("nodata.example"), 0))
@@ -92,7 +92,7 @@ func TestFlush(t *testing.T) {
 		require.Zero(t, c.Flush(dns.Within("none.example")))
 		require.Zero(t, c.Flush(dns.Within("")))
 		require.Zero(t, c.Flush(dns.Within(".")))
-		require.Equal(t, 4, c.Flush(dns.Within("EXAMPLE.com.")), "the domain and all names below it, and no others")
+		require.Equal(t, 4, c.Flush(dns.Within("EXAMPLE.com")), "the domain and all names below it, and no others")
 		require.Equal(t, `com/MX example.org/MX notexample.com/MX odd\.example.com/MX `, names(c.List(dns.Matching(""), 0)))
 		n := next.queries()
 		next.set(says(dns.Insecure, time.Hour, false))

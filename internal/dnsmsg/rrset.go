@@ -152,8 +152,7 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 	return false
 }
 
-// normalise sorts MX records by preference and name, and removes duplicates of them and of addresses, which keep their
-// order.
+// normalise removes duplicate MX records and addresses. It sorts the MX records by preference and name.
 func normalise(r *dns.RRset) {
 	switch list := r.Records.(type) {
 	case []dns.MX:

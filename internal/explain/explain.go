@@ -73,7 +73,7 @@ func (r Result) Exit() int {
 func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Options) Result {
 	ctx, cancel := context.WithTimeout(ctx, gather.Budget)
 	defer cancel()
-	facts, shown := &policy.Facts{}, key
+	facts, routeFacts, shown := &policy.Facts{}, &policy.Facts{}, key
 	decision := policy.Decision{Verdict: policy.None, Why: []string{"not a next hop that policyd answers for: give a " +
 		"domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"}}
 	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
@@ -81,7 +81,11 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 	if ok { // the errors are only of Effort.CacheOnly: a failed lookup is a fact
 		facts, shown = policy.NewFacts(next), next.String()
 		decision, _ = engine.Decide(ctx, policy.Survey, facts, o, dns.Effort{})
-		route, _ = engine.Decide(ctx, policy.Route, facts, o, dns.Effort{})
+		routeFacts = facts
+		if next.Port != policy.SMTPPort { // Postfix asks for a route without a port
+			routeFacts = policy.NewFacts(policy.Nexthop{Name: next.Name, Host: next.Host, Port: policy.SMTPPort})
+		}
+		route, _ = engine.Decide(ctx, policy.Route, routeFacts, o, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {
 			// Hosts of the site's own domains are not probed, so Route gives a reason that seems to end by itself.
 			if own, why, _ := engine.Site.Own(ctx, next.Name, dns.Effort{}); own {
@@ -95,17 +99,20 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: o.Mode.Reply(tls), WouldTLSPolicy: tls,
 			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: decision.Why,
 		},
-		Domain: next.Name, MX: hosts(facts, o), MTASTS: stsPolicy(facts, o),
+		Domain: next.Name, MX: hosts(facts, routeFacts, o), MTASTS: stsPolicy(facts, o),
 		TLSPolicyTLSRPT: o.Mode.Reply(decision.Reply(o, true)),
 		Transport:       o.Mode.Reply(transport), WouldTransport: transport, WhyTransport: route.Why,
 	}
 }
 
-// hosts returns the MX hosts as they are shown.
-func hosts(facts *policy.Facts, o policy.Options) []MXHost {
+// hosts returns the MX hosts as they are shown, with what was found out for the route.
+func hosts(facts, routeFacts *policy.Facts, o policy.Options) []MXHost {
 	list := make([]MXHost, 0, len(facts.Hosts))
 	line := o.Overrides.For(facts.Nexthop.Name)
-	for _, h := range facts.Hosts {
+	for i, h := range facts.Hosts {
+		if i < len(routeFacts.Hosts) && routeFacts.Hosts[i].Name == h.Name {
+			h.DANE26, h.Probe = routeFacts.Hosts[i].DANE26, routeFacts.Hosts[i].Probe
+		}
 		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(),
 			DANE: h.DANE.State.String()}
 		if !o.DANE {

@@ -73,6 +73,37 @@ func TestAPromise(t *testing.T) {
 	require.Equal(t, 0, x.Exit())
 }
 
+// The transport map is asked for the domain, so the route does not depend on the port of the next hop.
+func TestTheRouteIsThatOfTheDomain(t *testing.T) {
+	t.Parallel()
+	o := options()
+	o.DANE = true
+	usable, unusable := []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}, []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 9, Data: []byte{1}}}
+	for name, records := range map[string]map[string][]dns.TLSA{
+		"unusable for port 25":          {"_25": unusable},
+		"unusable for port 26":          {"_26": unusable},
+		"usable for port 25":            {"_25": usable},
+		"usable for port 26":            {"_26": usable},
+		"usable for both":               {"_25": usable, "_26": usable},
+		"usable for 25, not so for 26":  {"_25": usable, "_26": unusable},
+		"usable for 26, not so for 25":  {"_25": unusable, "_26": usable},
+		"usable for neither, nor there": {},
+	} {
+		zone := from(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
+			r, err := everywhere(ctx, q)
+			if port, _, _ := strings.Cut(q.Name, "."); q.Type == dns.TypeTLSA && records[port] != nil {
+				r.Records = records[port]
+			}
+			return r, err
+		})
+		domain := explain.Nexthop(t.Context(), zone, "example.com", o)
+		port := explain.Nexthop(t.Context(), zone, "example.com:26", o)
+		require.Equal(t, domain.Transport, port.Transport, name)
+		require.Equal(t, domain.WhyTransport, port.WhyTransport, name)
+		require.Equal(t, domain.MX[0].DANE26, port.MX[0].DANE26, name)
+	}
+}
+
 func TestReportModeShowsWhatWouldBeAnswered(t *testing.T) {
 	t.Parallel()
 	reporting := options()

@@ -60,8 +60,7 @@ func (s *Service) waitForRoute(c *call, next policy.Nexthop) (d policy.Decision,
 	}
 }
 
-// lookUpRoute returns the job for next, a new one if there is none, and whether it is in progress or a worker is free
-// for it.
+// lookUpRoute returns the job for next, which may be new, and whether it is in progress or a worker is free for it.
 func (s *Service) lookUpRoute(next policy.Nexthop) (j *job, soon bool) {
 	s.jobsMu.Lock()
 	defer s.jobsMu.Unlock()

@@ -101,8 +101,7 @@ func New(o Options) *Prober {
 	return p
 }
 
-// Configure puts new options into effect. It forgets all verdicts if the port, the roots or the allowed addresses have
-// changed.
+// Configure puts new options into effect. A change of the port, the roots or the allowed addresses voids all verdicts.
 func (p *Prober) Configure(o Options) {
 	p.hosts.Lock()
 	defer p.hosts.Unlock()

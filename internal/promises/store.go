@@ -205,7 +205,7 @@ type Seen struct {
 }
 
 // List returns everything that is remembered, sorted by domain.
-func (s *Store) List() []Entry { return s.list(func(*record) bool { return true }) }
+func (s *Store) List() []Entry { return s.list((*record).hasSeen) }
 
 // Vanished returns the domains whose established promise is missing at present, sorted by domain.
 func (s *Store) Vanished() []Entry { return s.list(func(r *record) bool { return r.missing != 0 }) }
@@ -213,8 +213,11 @@ func (s *Store) Vanished() []Entry { return s.list(func(r *record) bool { return
 // Get returns what is remembered about one domain.
 func (s *Store) Get(domain string) (Entry, bool) {
 	r := s.table.Get(domain)
-	return r.entry(domain, s.o.Now()), r != (record{})
+	return r.entry(domain, s.o.Now()), r.hasSeen()
 }
+
+// hasSeen reports whether a promise is remembered. After a hold only its time is.
+func (r *record) hasSeen() bool { return r.seen != (sightings{}) }
 
 func (s *Store) list(keep func(*record) bool) []Entry {
 	now := s.o.Now()

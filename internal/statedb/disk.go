@@ -48,8 +48,7 @@ func (t *Table[V]) IsOpen() bool {
 	return t.db != nil
 }
 
-// Mark notes that records have changed, or were removed, so that Run, or the next Save, writes or deletes them. It
-// never waits.
+// Mark notes that records have changed or were removed. Run or the next Save puts that on disk. It never waits.
 func (t *Table[V]) Mark(names ...string) {
 	if t.o.Dir == "" {
 		return

@@ -150,11 +150,6 @@ func (r *Receiver) Most() int {
 	return r.most
 }
 
-// Behave changes its behaviour for connections to come.
-func (r *Receiver) Behave(b Behaviour) {
-	r.note(func() { r.behaviour = b })
-}
-
 // Close stops it and cuts all connections.
 func (r *Receiver) Close() {
 	_ = r.listener.Close()

@@ -119,18 +119,14 @@ func atMost[T any](limit int, list []T) ([]T, bool) {
 // with the names below it. It causes no lookup.
 func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	names := d.namesOf(q.Domain)
-	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: d.probesOf(names)}
-	seen := map[dns.Question]bool{}
-	for _, name := range names {
-		entries := d.cache.List(dns.Within(name), 0)
-		slices.SortStableFunc(entries, func(a, b dnscache.Entry) int { return cmp.Compare(len(a.Name), len(b.Name)) })
-		for _, e := range entries {
-			if question := (dns.Question{Name: e.Name, Type: e.Type}); !seen[question] {
-				seen[question] = true
-				known.Cache = append(known.Cache, e)
-			}
-		}
+	entries := d.cache.List(dns.Within(names...), 0)
+	place := func(e dnscache.Entry) int {
+		return slices.IndexFunc(names, func(name string) bool { return dns.Within(name)(e.Name) })
 	}
+	slices.SortStableFunc(entries, func(a, b dnscache.Entry) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(len(a.Name), len(b.Name)))
+	})
+	known := status.Domain{Domain: q.Domain, Cache: entries, Probes: d.probesOf(names)}
 	if e, ok := d.store.Get(q.Domain); ok {
 		known.MTASTS = &e
 	}
@@ -166,14 +162,11 @@ func (d *Daemon) namesOf(domain string) []string {
 
 // flush forgets, so that the next lookup asks again. The verdicts of probes stay: the prober knows when to look again.
 func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
-	what := f.Domain
+	what, match := f.Domain, dns.Within(d.namesOf(f.Domain)...)
 	if f.All {
-		what, flushed.Cache = "everything", d.cache.Flush(dns.Matching(""))
-	} else {
-		for _, name := range d.namesOf(f.Domain) {
-			flushed.Cache += d.cache.Flush(dns.Within(name))
-		}
+		what, match = "everything", dns.Matching("")
 	}
+	flushed.Cache = d.cache.Flush(match)
 	if f.STS {
 		d.unshare(fleet.Policy, f.Domain)
 		if d.store.Flush(f.Domain) {

@@ -9,8 +9,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notify notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does
-// nothing.
+// notify tells the service manager, if there is one, the state of the daemon (sd_notify(3)).
 func (d *Daemon) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		d.log.Warn("cannot notify the service manager", "err", err)

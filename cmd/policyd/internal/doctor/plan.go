@@ -13,8 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// rule is a parameter that policies depend on, with the value that postfix-config writes where the present one is
-// wrong.
+// rule is a parameter that policies depend on, with the value that postfix-config writes in place of a wrong one.
 type rule struct {
 	Parameter
 	// right are the values that are right, nil for all.

@@ -10,8 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/regfile"
 )
 
-// checkRoots examines the certificate authorities that Postfix verifies with. It reads smtp_tls_CAfile before it enters
-// the chroot.
+// checkRoots examines the authorities that Postfix verifies with. It reads smtp_tls_CAfile before it enters the chroot.
 func (e *exam) checkRoots() {
 	file, directory := e.params["smtp_tls_CAfile"], e.params["smtp_tls_CApath"]
 	line := e.set("smtp_tls_CAfile", systemRoots)

@@ -11,8 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
-// Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is
-// registered.
+// Describe implements prometheus.Collector. It sends nothing: at registration the daemon has no status yet.
 func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector, for the metrics that are read from a status.Status when Prometheus asks.

@@ -101,9 +101,8 @@ func optional(valid func(string) bool) func(string) bool {
 
 // socketPath reports whether s is the path of a unix socket, which has to fit into a sockaddr_un, unix(7).
 func socketPath(s string) bool {
-	const longest = 107
-	isDirectory := strings.HasSuffix(s, "/") || strings.HasSuffix(s, "/.") || strings.HasSuffix(s, "/..")
-	return filepath.IsAbs(s) && len(s) <= longest && !isDirectory && !strings.Contains(s, "\x00")
+	file := s[strings.LastIndexByte(s, '/')+1:]
+	return filepath.IsAbs(s) && len(s) <= 107 && strings.Trim(file, ".") != "" && !strings.Contains(s, "\x00")
 }
 
 func listenAddress(s string) bool {
