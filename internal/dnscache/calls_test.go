@@ -183,7 +183,7 @@ func TestAStartedLookupCanBeGivenUp(t *testing.T) {
 	})
 }
 
-// An answer that was asked for before a flush is for its callers, and for nobody later.
+// An answer that was asked for before a flush is for its callers only.
 func TestAFlushCountsForCallsUnderWay(t *testing.T) {
 	for name, flush := range map[string]func(string) bool{"the name": dns.Within("example.com"), "all": dns.Matching("")} {
 		t.Run(name, func(t *testing.T) {
