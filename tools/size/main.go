@@ -1,10 +1,10 @@
 // Command size prints how large each package is and compares it with its budget. The exit status is 1 if a package is
-// larger than its limit or has more than 20 types, or a file has more than 500 lines.
+// larger than its budget or has more than 20 types, or a file has more than 500 lines.
 //
-// A line of the budget file is: directory, limit, target. The limit is the size that no change may exceed; it only goes
-// down, in the end to the target. A directory includes what is below it and has no line of its own. Functions that came
-// after the first version have lines of the form: name, limit, "later", directories and files. A line that begins with
-// a blank continues this list. These files count for the line "later", and not for the directories that they are in.
+// A line of the budget file is: directory, budget. A directory includes what is below it and has no line of its own.
+// Functions that came after the first version have lines of the form: name, budget, "later", directories and files. A
+// line that begins with a blank continues this list. These files count for the line "later", and not for the directories
+// that they are in.
 package main
 
 import (
@@ -24,9 +24,8 @@ import (
 
 func main() {
 	budgets := flag.String("budgets", "tools/size/budgets", "the budget `file`")
-	lower := flag.Bool("lower", false, "lower the limits in the budget file to what is reached")
 	flag.Parse()
-	if err := run(*budgets, *lower); err != nil {
+	if err := run(*budgets); err != nil {
 		fmt.Fprintln(os.Stderr, "size:", err)
 		os.Exit(1)
 	}
@@ -34,12 +33,12 @@ func main() {
 
 // row is a line of the budget file and what was measured.
 type row struct {
-	name          string
-	paths         []string // directories and files
-	limit, target int      // target: of what did not come later
-	later         bool
-	lines, types  int // types: of the package with the most types
-	largest       int // lines of the largest file
+	name         string
+	paths        []string // directories and files
+	budget       int      // lines
+	later        bool
+	lines, types int // types: of the package with the most types
+	largest      int // lines of the largest file
 }
 
 // The lines with the totals, without tests and what serves them: of what the budget was made for, and of what came
@@ -51,7 +50,7 @@ func servesTests(directory string) bool {
 	return directory == "e2e" || strings.HasSuffix(directory, "test") || strings.HasSuffix(directory, "testkit")
 }
 
-func run(file string, lower bool) error {
+func run(file string) error {
 	rows, err := read(file)
 	if err != nil {
 		return err
@@ -60,12 +59,17 @@ func run(file string, lower bool) error {
 		return err
 	}
 	const most, longest = 20, 500
-	fmt.Printf("%-24s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
+	fmt.Printf("%-24s %7s %7s %7s %9s\n", "package", "lines", "budget", "types", "largest")
 	var wrong []string
+	came := false
 	for _, r := range rows {
-		fmt.Printf("%-24s %7d %7d %7s %7d %9d\n", r.name, r.lines, r.limit, r.goal(), r.types, r.largest)
-		if r.lines > r.limit {
-			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.name, r.lines, r.limit))
+		if r.later && !came {
+			fmt.Println("what came later:")
+			came = true
+		}
+		fmt.Printf("%-24s %7d %7d %7d %9d\n", r.name, r.lines, r.budget, r.types, r.largest)
+		if r.lines > r.budget {
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its budget is %d", r.name, r.lines, r.budget))
 		}
 		if r.types > most {
 			wrong = append(wrong,
@@ -75,9 +79,6 @@ func run(file string, lower bool) error {
 			wrong = append(wrong,
 				fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.name, r.largest, longest))
 		}
-	}
-	if lower {
-		return write(file, rows)
 	}
 	if len(wrong) > 0 {
 		return fmt.Errorf("over budget:\n  %s", strings.Join(wrong, "\n  "))
@@ -100,30 +101,21 @@ func read(file string) ([]*row, error) {
 			last := rows[len(rows)-1]
 			last.paths = append(last.paths, fields...)
 			continue
-		case len(fields) < 3 || fields[2] != later && len(fields) > 3:
-			return nil, fmt.Errorf("%s: %q is neither a directory, limit and target nor a name, limit, %q and paths",
+		case len(fields) != 2 && (len(fields) < 4 || fields[2] != later):
+			return nil, fmt.Errorf("%s: %q is neither a directory and its budget nor a name, budget, %q and paths",
 				file, strings.TrimSpace(line), later)
 		}
 		r := &row{name: fields[0], paths: fields[:1]}
-		if r.limit, err = strconv.Atoi(fields[1]); err != nil {
+		r.budget, err = strconv.Atoi(fields[1])
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if r.later = fields[2] == later; r.later {
-			r.paths = fields[3:]
-		} else if r.target, err = strconv.Atoi(fields[2]); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+		if len(fields) > 2 {
+			r.later, r.paths = true, fields[3:]
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
-}
-
-// goal returns the target for the table.
-func (r *row) goal() string {
-	if r.later {
-		return later
-	}
-	return strconv.Itoa(r.target)
 }
 
 // measure counts the Go files that are not tests.
@@ -191,22 +183,4 @@ func count(path string) (lines, types int, err error) {
 		}
 	}
 	return bytes.Count(source, []byte("\n")), types, nil
-}
-
-// write lowers the limits and keeps the comments.
-func write(file string, rows []*row) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 0 && fields[0] != "#" && line[0] != ' ' {
-			i := slices.IndexFunc(rows, func(r *row) bool { return r.name == fields[0] })
-			limit := strconv.Itoa(min(rows[i].limit, max(rows[i].lines, rows[i].target)))
-			line = strings.Replace(line, fields[1], fmt.Sprintf("%*s", len(fields[1]), limit), 1)
-		}
-		b.WriteString(line)
-	}
-	return os.WriteFile(file, []byte(b.String()), 0o644) //nolint:gosec // a file of the source tree
 }
