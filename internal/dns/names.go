@@ -37,7 +37,8 @@ func Lower(name string) string {
 // Within returns a function that reports whether a name is at or below one of the domains, but never below the root.
 func Within(domains ...string) func(name string) bool {
 	return func(name string) bool {
-		return slices.ContainsFunc(domains, func(d string) bool { return TrimRoot(d) != "" && miekg.IsSubDomain(d, name) })
+		atOrBelow := func(d string) bool { return TrimRoot(d) != "" && miekg.IsSubDomain(d, name) }
+		return slices.ContainsFunc(domains, atOrBelow)
 	}
 }
 
@@ -54,8 +55,7 @@ func Matching(match string) func(name string) bool {
 	}
 }
 
-// ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does. It returns false if name cannot
-// be converted.
+// ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does, and whether that is possible.
 func ToASCII(name string) (ascii string, ok bool) {
 	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 		return name, true

@@ -3,8 +3,8 @@
 //
 // A line of the budget file is: directory, budget. A directory includes what is below it and has no line of its own.
 // Functions that came after the first version have lines of the form: name, budget, "later", directories and files. A
-// line that begins with a blank continues this list. These files count for the line "later", and not for the directories
-// that they are in.
+// line that begins with a blank continues this list. These files count for the line "later", and not for the
+// directories that they are in.
 package main
 
 import (

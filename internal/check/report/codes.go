@@ -46,8 +46,8 @@ func Codes() []Code {
 			"before the first host that it allows. Postfix tries five addresses by default (smtp_mx_address_limit), " +
 			"so that mail waits until it bounces. Give the promising hosts the better preference."},
 		{"no-promise", Info, false, "No MX host carries a prefix: their names promise nothing."},
-		{"set-mixed", Warning, false, "Only some MX hosts carry a prefix: unless DANE decides, mail goes only through " +
-			"those hosts."},
+		{"set-mixed", Warning, false, "Only some MX hosts carry a prefix: unless DANE decides, mail goes only " +
+			"through those hosts."},
 		{"host-no-address", Error, false, "The host has no address."},
 		{"host-address-bogus", Error, false, "The addresses of the host fail DNSSEC validation."},
 		{"host-lookup-failed", Info, true, "The addresses of the host could not be looked up."},

@@ -118,8 +118,8 @@ func (l *Loaded) warnings() (all []string) {
 		"server that is not on the loopback interface: an attacker on the path to it can forge secure answers")
 	for _, address := range l.Server.Listen {
 		warn(reachable(address), "server.listen: "+address+" is reachable from other machines")
-		warn(strings.ContainsAny(address, " ,$"), "server.listen: Postfix cannot have "+address+" in a list of tables: "+
-			"its path has a space, a comma or $")
+		warn(strings.ContainsAny(address, " ,$"), "server.listen: Postfix cannot have "+address+" in a list of "+
+			"tables: its path has a space, a comma or $")
 	}
 	warn(reachable(l.Metrics.Listen), "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
 	warn(reachable(l.HTTP.Listen), "http.listen: "+l.HTTP.Listen+" is reachable from other machines, and an attacker "+
