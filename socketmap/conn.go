@@ -42,7 +42,7 @@ type conn struct {
 	partial       bool          // a part of a request has arrived
 	requestBy     time.Duration // read deadline for the rest of that request; 0: not set
 	writeBy       time.Duration // write deadline
-	lastReadUsed  bool          // the one read that is left after Shutdown has begun
+	lastReadUsed  bool          // the one read that is allowed after Shutdown has begun
 }
 
 // serve answers requests until the connection ends.

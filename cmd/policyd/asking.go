@@ -10,9 +10,9 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
-// askCommand completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON
-// with --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch
-// the admin socket off.
+// askCommand completes a command that sends a request to the running daemon. call sends it to a socket; the answer is
+// printed as JSON with --json, and otherwise by text. The exit status is 1 if the daemon cannot be reached, or 2 if
+// the settings switch the admin socket off.
 func askCommand[T any](
 	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {
@@ -44,7 +44,7 @@ func showCommand[Q, A any](
 	}, text)
 }
 
-// listCommand completes a command that lists something of the running daemon: what is the noun.
+// listCommand completes a command that lists entries of the running daemon; what is the noun for them.
 func listCommand[T any](
 	c *common, cmd *cobra.Command, what string, e admin.Endpoint[admin.Filter, T], f *admin.Filter,
 	text func(*screen, T),

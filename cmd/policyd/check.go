@@ -134,7 +134,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 func duration(s string) (time.Duration, error) {
 	for unit, days := range map[string]time.Duration{"d": 1, "w": 7} {
 		if number, ok := strings.CutSuffix(s, unit); ok {
-			n, err := strconv.ParseUint(number, 10, 13) // 13 bits: so many weeks still fit into a duration
+			n, err := strconv.ParseUint(number, 10, 13) // 13 bits: this many weeks still fit into a Duration
 			return time.Duration(n) * days * 24 * time.Hour, err
 		}
 	}

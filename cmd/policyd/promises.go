@@ -68,7 +68,7 @@ func (s *screen) promises(list admin.PromiseList) {
 	s.listed(len(list.Promises), list.More, "domains")
 }
 
-// remembered returns what the daemon at a socket remembers of the promises of a domain, nothing without a daemon.
+// remembered returns what the daemon at a socket remembers about the promises of a domain, or nothing if none answers.
 func remembered(ctx context.Context, socket string, domain string) promises.History {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -27,8 +27,8 @@ type failure struct {
 	network netip.Prefix
 }
 
-// Failed notes that a name could not be reached at its address, and that it has been failing since first: if that is
-// before the last success, it shows nothing. An invalid address is one that only a proxy knows. Set open while another
+// Failed notes that a name could not be reached at its address, and that it has been failing since first. It does not
+// count if first is before the last success. Pass an invalid address if only a proxy knows it. Set open while another
 // host shows that the port is open. Failed reports whether this call has found this host to be blocked.
 func (d *Detector) Failed(name string, addr netip.Addr, first time.Time, open bool) bool {
 	network := address.Network(addr)

@@ -136,7 +136,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	return d.report
 }
 
-// answer adds the answers of both maps, as if the prober had found what was found here.
+// answer adds the answers of both maps, as if the prober had found what this check found.
 func (d *domain) answer(ctx context.Context) {
 	for i, h := range d.hosts {
 		if h.report.TLSA26 != nil {

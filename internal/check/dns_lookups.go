@@ -62,8 +62,8 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 			d.find("mx-duplicate", report.Finding{Host: mx.Host}, "")
 		}
 	}
-	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section
-	// 5.1), and it may have one if their lookup fails.
+	// An unsigned denial may be forged or wrong, so the addresses of the domain decide (RFC 5321 section 5.1). If their
+	// lookup fails, the domain may have an address.
 	itself := &host{report: report.Host{Host: d.report.Domain}}
 	if rrset.NXDomain && rrset.Status != dns.Secure {
 		d.lookUpAddresses(ctx, itself)

@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// failed returns the Result of a lookup that failed. That an answer is not cached says nothing about the host.
+// failed returns the Result of a lookup that failed. An answer that is not cached says nothing about the host.
 func failed(what string, err error) Result {
 	if errors.Is(err, dns.ErrNotCached) {
 		return Result{Err: err}

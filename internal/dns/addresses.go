@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Families says how many address families of a host an AddressLookup asks for. With Effort.CacheOnly it does not
+// Families is how many address families of a host an AddressLookup asks for. With Effort.CacheOnly it does not
 // matter: A is looked up first, and AAAA when Next is called again.
 type Families string
 
@@ -35,7 +35,7 @@ type AddressLookup struct {
 type AddressAnswer struct {
 	Question Question
 	RRset    *RRset
-	Err      error // why the lookup failed, or that it is Late
+	Err      error // why the lookup failed, or that the answer is Late
 	// Late is set if no answer has arrived by the caller's deadline. The lookup continues.
 	Late bool
 }
@@ -75,7 +75,7 @@ func (l *AddressLookup) Next(until time.Time) AddressAnswer {
 	l.calls = slices.Delete(l.calls, i, i+1)
 	enough := call.Err == nil && call.RRset.Status == Secure && call.RRset.Owner == call.RRset.Name
 	if len(l.unasked) > 0 && !l.effort.CacheOnly && !enough {
-		l.ask() // concurrently with what the caller asks because of this answer, which can take as long
+		l.ask() // concurrently with the next lookups of the caller, which can take as long
 	}
 	return AddressAnswer{Question: call.Question, RRset: call.RRset, Err: call.Err}
 }

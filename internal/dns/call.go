@@ -36,12 +36,12 @@ type Starter interface {
 func Late(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
 // Ask waits for the answer to a question, but not longer than until; after that it returns what is known, including a
-// stale answer. The deadline is not part of ctx, because making a context for each question would be a large part of
-// its cost.
+// stale answer. The deadline is not part of ctx, because a context for each question would be a large part of the
+// cost of asking.
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
 	if firstOf(ctx, time.Until(until), []*Call{call}) < 0 {
-		late, cancel := context.WithDeadline(ctx, time.Time{}) // unless ctx was cancelled
+		late, cancel := context.WithDeadline(ctx, time.Time{}) // it is Late, unless ctx was cancelled
 		defer cancel()
 		call = r.Start(late, q, e)
 	}

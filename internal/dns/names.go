@@ -77,7 +77,7 @@ func OnWire(name string) (fqdn string, ok bool) {
 		return "", false
 	}
 	if len(name) < len(wire) && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" {
-		return name, true // it has only octets that are read back as they are
+		return name, true // reading it back does not change these octets
 	}
 	n, err := miekg.PackDomainName(name, wire[:], 0, nil, false)
 	if err != nil {

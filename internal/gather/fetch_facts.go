@@ -94,7 +94,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	g.noteSigned(host, found.Addresses)
 }
 
-// addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
+// addresses finds the addresses of both families of a host, as far as they could be looked up, and what failed.
 func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err error) {
 	leave, err := g.enter(until, i)
 	if err != nil {
@@ -124,9 +124,9 @@ func (g *gathering) askRecord() {
 	}
 }
 
-// sts finds the domain's MTA-STS policy. If the policy, or the record that announces it, could not be had in reasonable
-// time, and no policy is stored, the domain counts as one without a policy (RFC 8461 section 3.3). With brief the
-// decision waits for less time.
+// sts finds the domain's MTA-STS policy. If the policy, or the record that announces it, could not be obtained in time,
+// and no policy is stored, the domain counts as one without a policy (RFC 8461 section 3.3). With brief the decision
+// waits for less time.
 //
 // The store looks up the same record, and so joins g.record in the cache. cancelLate uses g.record only to limit how
 // long the record and then the fetch take.

@@ -36,8 +36,8 @@ type changes struct {
 // The bounds on log lines: untrusted senders choose the next hops of transport lookups.
 const linesPerSecond, linesBurst = 20, 200
 
-// due notes an answer, and reports whether to log it: it is another one than the last for the same next hop, and there
-// were not too many. A next hop that never had a policy and has none now is not a change.
+// due notes an answer, and reports whether to log it: it differs from the last one for the same next hop, and not too
+// many were logged. The first answer for a next hop is not a change if there is no policy.
 func (c *changes) due(m string, a *answered) bool {
 	const upper = uint64(0xffffffff) << 32
 	key := maphash.String(c.seed, m+" "+a.next.String())

@@ -47,8 +47,8 @@ func (set *settingsAndMemo) recall(c *call, version uint64) *answered {
 	return nil
 }
 
-// keep remembers the answer to c, which was decided from that version of the sources. Its first fact expires at that
-// time; zero: none does. Of the two slots it takes the first, unless that has an answer that still counts.
+// keep remembers the answer to c, which was decided from this version of the sources. expires is when its first fact
+// expires, or zero if none does. keep uses the second of the two slots if the first has an answer that still counts.
 func (set *settingsAndMemo) keep(c *call, a *answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return

@@ -59,7 +59,7 @@ func unknownMX(f *Facts, d *Decision) bool {
 	return undecided
 }
 
-// byDANE applies RFC 7672 where it decides. The first line of this table that fits counts. "Promise" is a prefix that
+// byDANE applies RFC 7672 where it decides. The first matching line of this table counts. "Promise" is a prefix that
 // counts or an enforced MTA-STS policy; hosts without any address are left out.
 //
 //	MX RRset  hosts                                        promise  answer

@@ -35,7 +35,7 @@ func newRates() *rates {
 
 // admit takes the connections to addrs from the rates of their networks. It also takes all but the first, which Run has
 // taken, from the total rate, on credit: later probes wait for them. If a network does not allow its connections yet,
-// admit takes nothing and returns after what time to try again.
+// admit takes nothing and returns how long to wait before trying again.
 func (r *rates) admit(addrs []netip.Addr) (retryAfter time.Duration) {
 	count := map[*rate.Limiter]int{}
 	for _, a := range addrs {

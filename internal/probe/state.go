@@ -45,7 +45,7 @@ func (p *Prober) decode(name string, value []byte) (*host, error) {
 	}, nil
 }
 
-// sound reports whether encode can have written this, and whether the verdict is still valid: the disk is trusted no
+// sound reports whether encode can have written this, and whether the verdict is still valid. The disk is trusted no
 // more than a host.
 func (s saved) sound(now time.Time) bool {
 	life := s.Expires.Sub(s.Checked)

@@ -110,7 +110,7 @@ type outcome string
 
 const (
 	outcomeOpen      outcome = "open"
-	outcomeWrong     outcome = "wrong"         // the address answered, and not as an open host does
+	outcomeWrong     outcome = "wrong"         // the address answered, but not as an open host does
 	outcomeUndecided outcome = "undecided"     // the address answered, and then something failed on our side
 	outcomeSilent    outcome = "silent"        // it did not answer
 	outcomeLocal     outcome = "local failure" // something failed on our side before it could answer

@@ -59,7 +59,7 @@ func New(o Options) *Store {
 	})}
 }
 
-// Run writes changes to the state directory until ctx ends, and what is left then.
+// Run writes changes to the state directory until ctx ends, and then writes what is left.
 func (s *Store) Run(ctx context.Context) error {
 	return errors.Join(s.table.Run(ctx), s.table.Close())
 }

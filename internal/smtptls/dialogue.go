@@ -154,7 +154,7 @@ func (c *conversation) secure(ctx context.Context) bool {
 	return true
 }
 
-// ehlo sends EHLO. Like smtp(8) it sends HELO if EHLO is refused with another code than 421; the server then offers
+// ehlo sends EHLO. Like smtp(8) it sends HELO if EHLO is refused with a code other than 421; the server then offers
 // nothing.
 func (c *conversation) ehlo(reply *Reply) error {
 	helo := cmp.Or(c.Helo, literal(c.conn.LocalAddr()))

@@ -27,8 +27,8 @@ const (
 	retryLockTimeout = time.Millisecond
 	// syncInterval is how often Run looks whether the file is still in its place, or can be opened again.
 	syncInterval = 2 * time.Second
-	// writePause is the least time between two writes of Run, so a crash can cost the changes of that time: one write
-	// after the other took a tenth of the processor time of cold lookups.
+	// writePause is the least time between two writes of Run, so a crash can cost the changes of that time. Without
+	// the pause, writing took a tenth of the processor time of cold lookups.
 	writePause = 200 * time.Millisecond
 
 	dirMode  = 0o750

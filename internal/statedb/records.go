@@ -51,8 +51,8 @@ type Options[V any] struct {
 	Dir    string // the state directory, which is created if necessary; "" keeps nothing
 	Name   string // the name of the file
 	Bucket string // the name of the bucket: change it when the encoding of the records changes
-	// Max bounds the weight of all records, which is 1 for each if Weight is nil. If it is exceeded, those that were
-	// used least recently are removed, about in their order: LastUse returns a time in any unit.
+	// Max bounds the total weight of the records; each weighs 1 if Weight is nil. Above it, the least recently used
+	// records are removed, in roughly that order: LastUse returns a time in any unit.
 	Max     int
 	Weight  func(V) int
 	LastUse func(V) int64

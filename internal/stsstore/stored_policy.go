@@ -31,7 +31,7 @@ type storedPolicy struct {
 	policy           mtasts.Policy
 	id               string
 	fetched, expires time.Time
-	fetchedUnknown   bool      // fetched is only when it was read: the time on disk was in the future
+	fetchedUnknown   bool      // fetched is only when this process read it: the time on disk was in the future
 	refresh          time.Time // when to fetch it again, if it was used by then
 	weight           int
 	idBackOff        time.Duration // how long after fetched another id is not followed
@@ -72,8 +72,8 @@ func (p *storedPolicy) enforced(now time.Time) bool {
 	return p.live(now) && p.policy.Mode == mtasts.Enforce
 }
 
-// noteLive sets lastLive if the policy is live. The first call counts as if it were, because the clock may be wrong
-// when a process starts. Only Run calls it.
+// noteLive sets lastLive if the policy is live. The first call always sets it, because the clock may be wrong when
+// a process starts. Only Run calls it.
 func (p *storedPolicy) noteLive(now time.Time) {
 	if p.live(now) || p.lastLive.IsZero() {
 		p.lastLive = now

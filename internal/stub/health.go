@@ -51,8 +51,8 @@ func (h *health) needsCheck() (needed bool, questions []dns.Question) {
 	return suspect || h.ownQueryFailed || h.manyNames(), questions
 }
 
-// noteOwnQuery notes the result of a query of our own that was sent to all servers then: whether one of them gave a
-// useful answer. If none did before, an outage has ended.
+// noteOwnQuery notes whether any server gave a useful answer to a query of our own that was sent to all of them at
+// began. If so, and if none did the last time, an outage has ended.
 func (h *health) noteOwnQuery(began time.Time, useful bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

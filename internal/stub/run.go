@@ -139,8 +139,8 @@ func (s *Stub) watchServer(ctx context.Context, st *state, server *server) bool 
 	return err == nil && answer.Useful()
 }
 
-// mustLog notes the problem that the server has now, "" for none, and reports whether to log it: it is another one than
-// was logged last, and no problem was logged in the last minute. Only one goroutine at a time calls it.
+// mustLog notes the problem that the server has now, "" for none, and reports whether to log it: it differs from
+// the one logged last, and no problem was logged in the last minute. Only one goroutine at a time calls it.
 func (s *server) mustLog(problem string) bool {
 	if problem == s.logged {
 		return false

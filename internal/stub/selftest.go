@@ -120,7 +120,7 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 }
 
 // afterTest returns the state after a self-test with these outcomes, in the order of the servers. If no server has a
-// result, the earlier result and the servers that passed before remain. Another result begins a new epoch.
+// result, the earlier result and the servers that passed before remain. A different result begins a new epoch.
 func (st *state) afterTest(outcomes []Outcome) state {
 	after := *st
 	after.tested = time.Now()
@@ -154,7 +154,7 @@ func worstOf(outcomes []Outcome) (worst Outcome) {
 	return worst
 }
 
-// logOutcome logs the result of a self-test if it is another one than before, or why there is still none.
+// logOutcome logs the result of a self-test if it differs from the last one, or why there is still none.
 func logOutcome(before, after *state) {
 	log := after.options.Logger.With("servers", strings.Join(names(after.list), " "))
 	switch {

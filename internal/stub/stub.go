@@ -49,7 +49,7 @@ func (o *Options) lookupTimeout() time.Duration { return o.Timeout * 4 }
 type Stub struct {
 	exchange      func(*server, context.Context, dnsmsg.Query, time.Time) (*dnsmsg.Answer, error)
 	testRequested chan struct{} // holds an element if Run must repeat the self-test
-	mu            sync.Mutex    // guards the replacing of current, and retestedAt
+	mu            sync.Mutex    // guards replacing current, and retestedAt
 	retestedAt    time.Time     // when RetestSoon last had an effect
 	current       atomic.Pointer[state]
 	outages       atomic.Uint32 // ended outages of all lists of servers: dns.Epoch.Failures, which never decreases
@@ -64,7 +64,7 @@ type state struct {
 	Outcome           // of the self-test
 	checked time.Time // when a self-test last had a result
 	tested  time.Time // when a self-test last ended, also one without a result
-	passed  []*server // the servers that passed the self-test, each for itself
+	passed  []*server // the servers that passed the self-test individually
 	answers uint32    // dns.Epoch.Answers
 
 	superseded context.Context // ends when another state has become the current one

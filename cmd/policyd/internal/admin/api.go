@@ -144,7 +144,7 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 		if domain := r.PathValue("domain"); domain != "" {
 			parameters["domain"] = domain
 		}
-		text, _ := json.Marshal(parameters) // strings do not fail
+		text, _ := json.Marshal(parameters) // cannot fail for strings
 		body = bytes.NewReader(text)
 	} else if _, ok := any(q).(struct{}); ok {
 		return q, nil

@@ -34,8 +34,8 @@ func (d *Daemon) share(kind fleet.Kind, domain string) {
 	}
 }
 
-// unshare removes from the server of the fleet what the operator made this node forget, or what the domain has
-// withdrawn.
+// unshare removes a record from the server of the fleet because the operator made this node forget it, or because the
+// domain has withdrawn it.
 func (d *Daemon) unshare(kind fleet.Kind, domain string) {
 	if d.fleet != nil {
 		d.fleet.Forgotten(kind, domain)

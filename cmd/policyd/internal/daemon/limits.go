@@ -18,10 +18,10 @@ func setCollectorPace() {
 	}
 }
 
-// limitMemory sets Go's memory limit to the limit of the control group less a reserve: a tenth, and of a small limit
-// 24 MiB or a third, whichever is less. The kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as
-// it is, and returns how many bytes of the limit the DNS cache may take. The load that untrusted senders cause must
-// never make the kernel kill policyd.
+// limitMemory sets Go's memory limit to the limit of the control group less a reserve for what else the kernel counts,
+// such as the buffers of sockets: a tenth, or of a small limit 24 MiB or a third, whichever of these is less. It keeps
+// a lower GOMEMLIMIT, and returns how many bytes of the limit the DNS cache may take. The load that untrusted senders
+// cause must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
 	if most, err := group(); err == nil {
@@ -29,8 +29,8 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 		limit = int64(min(uint64(limit), most-reserve))
 		debug.SetMemoryLimit(limit)
 	}
-	// A policy can have 2 KiB, and all of them may take an eighth of the limit. A connection can take 14 KiB while the
-	// client holds back half of a request, the collector needs as much again, and all of them may take half.
+	// A policy can take 2 KiB, and all policies may take an eighth of the limit. A connection can take 14 KiB while the
+	// client holds back half of a request, the collector needs as much again, and all connections may take half.
 	const memoryPerPolicy, memoryPerConnection = 8 * (2 << 10), 64 << 10
 	d.maxPolicies = int(min(max(limit/memoryPerPolicy, 1), stsstore.DefaultMaxPolicies))
 	d.maxConnections = int(min(max(limit/memoryPerConnection, 16), math.MaxInt32))
@@ -49,6 +49,6 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
-// cacheShare is how much of a memory limit the DNS cache may take: half of what is beyond the 64 MiB that everything
-// else needs, and of a small limit a quarter.
+// cacheShare is how much of a memory limit the DNS cache may take: half of what is left after the 64 MiB that
+// everything else needs, but at least a quarter of the limit.
 func cacheShare(limit int64) int64 { return max((limit-64<<20)/2, limit/4) }

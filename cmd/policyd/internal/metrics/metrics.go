@@ -30,7 +30,7 @@ type Metrics struct {
 	durations, latencies *prometheus.HistogramVec
 }
 
-// other is the label of a value that this package does not list, which only a mistake in the code can cause.
+// other is the label of a value that this package does not list; only a programming error can cause one.
 const other = "other"
 
 // New registers the metrics of a daemon, of its process and of the Go runtime. It calls state, which returns the
@@ -58,7 +58,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m)
-	// The series that are sure to come begin at zero, so that a rate sees their first event.
+	// The series that are certain to appear begin at zero, so that rate() counts their first event.
 	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
 		m.durations.WithLabelValues(lookupMap, "no")
 		m.durations.WithLabelValues(lookupMap, "yes")

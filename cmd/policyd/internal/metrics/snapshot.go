@@ -100,7 +100,7 @@ func by(ch chan<- prometheus.Metric, name, help, label string, values map[string
 	}
 }
 
-// kind returns the type of a metric: Prometheus names counters, and only them, with _total at the end.
+// kind returns the type of a metric. By convention the names of counters, and only those, end in _total.
 func kind(name string) prometheus.ValueType {
 	if strings.HasSuffix(name, "_total") {
 		return prometheus.CounterValue

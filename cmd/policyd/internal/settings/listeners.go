@@ -36,14 +36,14 @@ func collide(a, b string) bool {
 	}
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
-	if errA != nil || errB != nil || portA != portB || portA == "0" { // an error: there is no listener
+	if errA != nil || errB != nil || portA != portB || portA == "0" { // an invalid address has no listener
 		return false
 	}
 	addrA, addrB := listenAddr(hostA), listenAddr(hostB)
 	switch unspecified := netip.IPv4Unspecified(); {
 	case hostA == hostB, addrA.IsValid() && addrA == addrB:
 		return true
-	case addrA == netip.IPv6Unspecified(), addrB == netip.IPv6Unspecified(): // which is for both address families
+	case addrA == netip.IPv6Unspecified(), addrB == netip.IPv6Unspecified(): // :: is for both address families
 		return true
 	default:
 		return addrA == unspecified && addrB.Is4() || addrB == unspecified && addrA.Is4()
