@@ -168,8 +168,6 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 	}
 }
 
-// While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker gains
-// nothing by that: what the resolver does not vouch for anyway is still noticed, a hold continues, and nothing is forgotten.
 // A prefix that the settings ignore is neither remembered nor missed.
 func TestAPrefixThatTheSettingsIgnoreIsNoPromise(t *testing.T) {
 	t.Parallel()
@@ -206,6 +204,8 @@ func TestAPrefixThatTheSettingsIgnoreIsNoPromise(t *testing.T) {
 	require.Equal(t, []promises.Kind{promises.Prefix}, observed(known(unsigned, "10 starttls-mx.example.com")))
 }
 
+// While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker gains
+// nothing by that: what the resolver does not vouch for anyway is still noticed, a hold continues, and nothing is forgotten.
 func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
