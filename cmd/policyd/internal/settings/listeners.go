@@ -40,13 +40,12 @@ func collide(a, b string) bool {
 		return false
 	}
 	addrA, addrB := listenAddr(hostA), listenAddr(hostB)
-	switch unspecified := netip.IPv4Unspecified(); {
+	switch {
 	case hostA == hostB, addrA.IsValid() && addrA == addrB:
 		return true
-	case addrA == netip.IPv6Unspecified(), addrB == netip.IPv6Unspecified(): // :: is for both address families
-		return true
 	default:
-		return addrA == unspecified && addrB.Is4() || addrB == unspecified && addrA.Is4()
+		// Go opens a listener at 0.0.0.0 or at [::] for both address families.
+		return addrA.IsUnspecified() || addrB.IsUnspecified()
 	}
 }
 

@@ -29,6 +29,8 @@ func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 		{`server.listen = [":2526", "127.0.0.2:2526"]`, ":2526", "127.0.0.2:2526"},
 		{`server.listen = ["[::1]:2526", "[::]:2526"]`, "[::1]:2526", "[::]:2526"},
 		{`server.listen = ["[::]:2526", "0.0.0.0:2526"]`, "[::]:2526", "0.0.0.0:2526"},
+		{`server.listen = ["0.0.0.0:2526", "[::1]:2526"]`, "0.0.0.0:2526", "[::1]:2526"},
+		{`server.listen = ["[2001:db8::1]:2526", "0.0.0.0:2526"]`, "[2001:db8::1]:2526", "0.0.0.0:2526"},
 		{"metrics.listen = \"mail.example.com:2526\"\nserver.listen = [\"mail.example.com:2526\"]", "mail.example.com:2526", "mail.example.com:2526"},
 		{`server.listen = ["unix:/run/a/x", "unix:/run/a/../a/x"]`, "/run/a/x", "/run/a/../a/x"},
 		{"server.listen = [\"unix:/run/a/x\"]\nadmin.socket = \"/run/a/x\"", "/run/a/x in server.listen", "admin.socket: /run/a/x"},
@@ -39,7 +41,7 @@ func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 	}
 	for _, toml := range []string{
 		`server.listen = ["127.0.0.1:2526", "127.0.0.2:2526", "[::1]:2526", "127.0.0.1:2527"]`,
-		`server.listen = ["0.0.0.0:2526", "[::1]:2526"]`,
+		`server.listen = ["0.0.0.0:2526", "[::1]:2527"]`,
 		"server.listen = [\"127.0.0.1:0\"]\nhttp.listen = \"127.0.0.1:0\"",
 		`server.listen = ["a.example.com:2526", "b.example.com:2526"]`,
 		`server.listen = ["unix:/run/a/x", "unix:/run/b/x"]`,
