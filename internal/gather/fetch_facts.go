@@ -20,7 +20,7 @@ const Budget = 10 * time.Second
 
 // A slow query must not use up the time of the others, in whatever order and however fast the answers arrive. The MX
 // RRset, without which nothing else can be asked, gets mxPercent of the time until the deadline. Every later query gets
-// questionTimeout, which is enough for one retry by the stub, or a quarter more than the MX query took if that is longer:
+// questionTimeout, which is enough for one retry by the stub, or a quarter more than the MX query took if that is more:
 // the resolver is then slow.
 const (
 	questionTimeout = 3600 * time.Millisecond

@@ -21,7 +21,7 @@ func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Por
 // attacker who can make policyd distrust the resolver cannot end it.
 func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	history, kinds := f.History, lookedFor(f, o)
-	if o.OnVanished == promises.Off || len(kinds) == 0 || prefixCounts(f, o) || withdrawn(f, kinds) {
+	if o.OnVanished == promises.Off || len(kinds) == 0 || len(f.Prefixed()) > 0 || withdrawn(f, kinds) {
 		return undecided
 	}
 	resolverMatters := slices.Contains(kinds, promises.DANE) && history.Until.IsZero()

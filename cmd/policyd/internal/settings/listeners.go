@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// checkListeners adds a mistake for each listener that cannot be opened beside an earlier one.
-func (l *Loaded) checkListeners(add func(key, what string)) {
+// listenerConflicts returns a warning for each listener that cannot be opened beside an earlier one. It is no mistake,
+// because systemd may pass other listeners in place of server.listen, and policyd tries the rest again while it runs.
+func (l *Loaded) listenerConflicts() (warnings []string) {
 	type listener struct{ key, address string }
 	var all []listener
 	for _, address := range l.Server.Listen {
@@ -19,12 +20,13 @@ func (l *Loaded) checkListeners(add func(key, what string)) {
 	for i, later := range all {
 		for _, earlier := range all[:i] {
 			if earlier != later && collide(earlier.address, later.address) { // equal ones are reported already
-				add(later.key, strings.TrimPrefix(later.address, "unix:")+" cannot be opened beside "+
-					strings.TrimPrefix(earlier.address, "unix:")+" in "+earlier.key+": choose another one")
+				warnings = append(warnings, later.key+": "+strings.TrimPrefix(later.address, "unix:")+
+					" cannot be opened beside "+strings.TrimPrefix(earlier.address, "unix:")+" in "+earlier.key)
 				break
 			}
 		}
 	}
+	return warnings
 }
 
 // collide reports whether only one of two listeners can be opened. Of host names, only localhost is known.

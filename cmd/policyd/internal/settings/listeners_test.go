@@ -20,6 +20,14 @@ func mistakesIn(t *testing.T, toml string) string {
 	return err.Error()
 }
 
+// warningsOf returns the warnings about a settings file without a mistake.
+func warningsOf(t *testing.T, toml string) string {
+	t.Helper()
+	l, err := settings.Read("policyd.toml", strings.NewReader(toml))
+	require.NoError(t, err)
+	return strings.Join(l.Warnings, "\n")
+}
+
 func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ toml, earlier, later string }{
@@ -37,7 +45,7 @@ func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 		{"metrics.listen = \"127.0.0.1:9123\"\nhttp.listen = \"localhost:9123\"", "localhost:9123 in http.listen", "metrics.listen: 127.0.0.1:9123"},
 		{"server.listen = [\"127.0.0.1:9123\"]\nhttp.listen = \"127.0.0.1:9123\"", "127.0.0.1:9123 in server.listen", "http.listen: 127.0.0.1:9123"},
 	} {
-		require.Contains(t, mistakesIn(t, c.toml), c.later+" cannot be opened beside "+c.earlier, c.toml)
+		require.Contains(t, warningsOf(t, c.toml), c.later+" cannot be opened beside "+c.earlier, c.toml)
 	}
 	for _, toml := range []string{
 		`server.listen = ["127.0.0.1:2526", "127.0.0.2:2526", "[::1]:2526", "127.0.0.1:2527"]`,
@@ -48,7 +56,7 @@ func TestListenersThatCannotBeOpenedTogether(t *testing.T) {
 		`server.listen = []`,
 		"admin.socket = \"\"\nmetrics.listen = \"\"",
 	} {
-		require.Empty(t, mistakesIn(t, toml), toml)
+		require.NotContains(t, warningsOf(t, toml), "cannot be opened", toml)
 	}
 }
 
@@ -63,9 +71,7 @@ func TestPathsOfListenersThatCannotBeUsed(t *testing.T) {
 	require.Empty(t, mistakesIn(t, `admin.socket = "/run/a b"`))
 	require.Empty(t, mistakesIn(t, `server.listen = ["unix:/run//policyd/sock"]`))
 	for _, path := range []string{"/run/a b", "/run/a,b", "/run/$a"} {
-		l, err := settings.Read("policyd.toml", strings.NewReader(`server.listen = ["unix:`+path+`"]`))
-		require.NoError(t, err)
-		require.Contains(t, l.Warnings[0], "Postfix cannot have unix:"+path)
+		require.Contains(t, warningsOf(t, `server.listen = ["unix:`+path+`"]`), "Postfix cannot have unix:"+path)
 	}
 	for _, group := range []string{"4294967295", "4294967296", "4294967297", "-1", "99999999999999999999"} {
 		require.Contains(t, mistakesIn(t, `server.socket_group = "`+group+`"`), "server.socket_group: ", group)

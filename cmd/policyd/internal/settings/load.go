@@ -74,7 +74,6 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	}
 	l.decode(string(bytes.TrimPrefix(document, []byte("\ufeff")))) // some editors write it
 	add := func(key, what string) { l.Mistakes = append(l.Mistakes, l.Mistake(key, what).Problems...) }
-	l.checkListeners(add)
 	l.Roots, err = roots.Load(l.TLS.CAFile)
 	if err != nil {
 		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+

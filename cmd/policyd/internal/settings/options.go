@@ -128,7 +128,7 @@ func (l *Loaded) warnings() (all []string) {
 		"not work stays in the queue until it bounces", l.Port26.Port))
 	warn(l.Port26.ProbeSpecialAddresses, "port26.probe_special_addresses = true: remote senders choose which "+
 		"addresses of your network are probed")
-	return all
+	return append(all, l.listenerConflicts()...)
 }
 
 // exposed reports whether queries to a server leave this machine without TLS.
