@@ -84,7 +84,7 @@ func faults() []fault {
 		outage(fault{name: "resolver: answers garbage", holds: outageHolds, log: dead}, (*dnstest.Server).SetGarbage),
 		outage(fault{name: "resolver: answers after 2 s", holds: "answers come late, or TEMP does; no route",
 			log: "a DNS server answers late"}, slow(2*time.Second)),
-		{name: "resolver: changes its mind from secure to insecure", ttl: 60, steps: []step{changesItsMind},
+		{name: "resolver: changes its mind from secure to insecure", ttl: 65, steps: []step{changesItsMind},
 			holds: "the secure answer is kept until it expires, and no refresh replaces it",
 			log:   "keeping a secure answer although an insecure one arrived"},
 		{name: "resolver: lies about AD", ttl: shortTTL, log: `result="echoes AD"`,

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
 	"github.com/policyd/policyd/e2e/must"
@@ -47,9 +46,7 @@ func sure(questions []question) (without []question) {
 	return without
 }
 
-const temp = "TEMP"
-
-const notFound = "NOTFOUND "
+const temp, notFound = "TEMP", "NOTFOUND "
 
 func secure(host string) string { return "OK secure match=" + host + " servername=hostname" }
 
@@ -198,11 +195,11 @@ func (w *world) unknown(n int) (questions []question) {
 	return questions
 }
 
-// numbered are domains with a letter and a number.
-func numbered(letter string, n int) []string {
+// numbered are domains with a label and a number.
+func numbered(label string, n int) []string {
 	names := make([]string, n)
 	for i := range names {
-		names[i] = fmt.Sprintf("%s%d.example", strings.ToLower(letter), i)
+		names[i] = fmt.Sprintf("%s%d.example", label, i)
 	}
 	return names
 }
