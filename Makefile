@@ -6,14 +6,14 @@ PREFIX  ?= /usr/local
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 LINT     = bin/golangci-lint
 NFPM     = bin/nfpm
-# Of the packages, in the words of Go.
+# The architecture of the packages, as GOARCH names it.
 ARCH    ?= $(shell go env GOARCH)
 CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64 darwin/arm64
 FUZZTIME ?= 10s
 
-# The same for every go command, so that what one compiles, the others find in Go's build cache. The binaries are stripped:
-# without debug information the compiler needs an eighth less time. The Redis client has thousands of methods: without
-# inlined calls, which gain nothing for an exchange every few seconds, it takes half the time.
+# Every go command has the same flags, so that all of them share Go's build cache. The binaries are stripped anyway, and
+# without debug information compiling takes an eighth less time. The Redis client has thousands of methods, and compiles in
+# half the time without inlining, which would gain nothing for an exchange every few seconds.
 GO_ALL             = -trimpath -gcflags=all=-dwarf=false '-gcflags=github.com/redis/go-redis/v9=-dwarf=false -l'
 export CGO_ENABLED = 0
 export GOFLAGS    := $(filter-out $(GO_ALL),$(GOFLAGS)) $(GO_ALL)
@@ -37,10 +37,10 @@ go-version:
 build: go-version ## bin/policyd
 	go build -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: go-version ## the tests for a change, about 5 minutes; the end-to-end tests only as root
+test: go-version ## the tests to run after a change, about 5 minutes; end-to-end tests only as root
 	@.ci/steps test root-beside:deps unit root:e2e
 
-ci: go-version ## all that CI runs, about 20 minutes; make test is a part of it; root only
+ci: go-version ## everything that CI runs, about 20 minutes, including make test; root only
 	@.ci/steps ci test size portable beside:soak check race fuzz-short torture-short package-test
 
 unit: go-version ## the tests of every package; they need no root and no other programs
@@ -52,7 +52,7 @@ race: go-version ## the same with the race detector, which needs a C compiler
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
 	go test -vet=off -p 4 -tags e2e -count=1 -timeout 20m ./e2e ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
 
-torture: build ## what must hold under faults, less than 10 minutes; all of it as root only
+torture: build ## check the guarantees under faults, less than 10 minutes; needs root for all of it
 	go run ./e2e/cmd/torture -policyd bin/policyd
 
 torture-short: build ## the same faults for a short time
@@ -60,7 +60,7 @@ torture-short: build ## the same faults for a short time
 
 SOAK ?= 5m
 
-soak: build ## mixed load for SOAK (5m), in which nothing may grow
+soak: build ## mixed load for SOAK (5m); no resource may grow
 	go run ./e2e/cmd/torture -policyd bin/policyd -soak $(SOAK)
 
 size: ## the size of each package and its budget
@@ -74,7 +74,7 @@ golden: ## write the golden files again; look at the difference before you commi
 	@if [ "$$(id -u)" = 0 ] && [ -d bin/postfix310 ]; then go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update; else \
 	  echo 'left out: cmd/policyd/internal/doctor/testdata, which needs root and make deps'; fi
 
-# The public packages, for every system that a mail server or a tool may run on.
+# The public packages must compile for every system that a mail server or a tool may run on.
 portable: ## compile socketmap and prefix for six systems
 	@set -e; for target in linux/amd64 darwin/arm64 freebsd/amd64 openbsd/amd64 windows/amd64 js/wasm; do \
 	  echo $$target; GOOS=$${target%/*} GOARCH=$${target#*/} go build ./socketmap ./prefix; \
