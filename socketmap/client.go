@@ -57,8 +57,11 @@ func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
 }
 
 func (c *Client) exchange(ctx context.Context, text string) (Reply, error) {
+	if ctx.Err() != nil {
+		return Reply{}, ctx.Err()
+	}
 	deadline, _ := ctx.Deadline() // the zero Time means no deadline
-	if err := cmp.Or(ctx.Err(), c.conn.SetDeadline(deadline)); err != nil {
+	if err := c.conn.SetDeadline(deadline); err != nil {
 		return Reply{}, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()

@@ -38,10 +38,8 @@ type conn struct {
 
 	in            *bufio.Reader
 	payload, wire []byte        // of a reply
-	idleBy        time.Duration // read deadline while idle; 0: it must be set again
 	partial       bool          // a part of a request has arrived
 	requestBy     time.Duration // read deadline for the rest of that request; 0: not set
-	writeBy       time.Duration // write deadline
 	lastReadUsed  bool          // the one read that is allowed after Shutdown has begun
 }
 
@@ -55,11 +53,7 @@ func (c *conn) serve() {
 		c.server.mu.Unlock()
 	}()
 	for {
-		text, err := c.read()
-		name, key, ok := strings.Cut(text, " ")
-		if err == nil && !ok {
-			err = &ProtocolError{"request without a space between map name and key"}
-		}
+		req, err := c.read()
 		if err != nil {
 			c.ended(err)
 			return
@@ -67,67 +61,52 @@ func (c *conn) serve() {
 		if idle := c.idleSince.Load(); idle < 0 || !c.idleSince.CompareAndSwap(idle, working) {
 			return // evicted
 		}
-		if !c.write(c.answer(Request{Map: name, Key: key, RemoteAddr: c.net.RemoteAddr()})) {
+		if !c.write(c.answer(req)) {
 			return
 		}
 	}
 }
 
-// read returns the text of the next request.
-func (c *conn) read() (string, error) {
+// read returns the next request.
+func (c *conn) read() (Request, error) {
 	c.partial = c.in.Buffered() > 0
 	if !c.partial {
-		if err := c.startIdleTimeout(); err != nil {
-			return "", err
+		idleEnd := time.Duration(c.idleSince.Load()) + c.server.limits.Load().IdleTimeout
+		if err := c.setReadDeadline(idleEnd, c.server.clock()+lastRead); err != nil {
+			return Request{}, err
 		}
 	}
 	text, err := ReadNetstring(c.in, MaxQuery)
-	if err == nil {
-		c.requestBy = 0
+	if err != nil {
+		return Request{}, err
 	}
-	return text, err
+	c.requestBy = 0
+	name, key, ok := strings.Cut(text, " ")
+	if !ok {
+		return Request{}, &ProtocolError{"request without a space between map name and key"}
+	}
+	return Request{Map: name, Key: key, RemoteAddr: c.net.RemoteAddr()}, nil
 }
 
-// startIdleTimeout sets the read deadline of an idle connection. It keeps an earlier deadline, if that is early by at
-// most a sixteenth of the timeout and at most a second: a new timer for every request would cost more than the rest of
-// the reading. The error is ErrServerClosed if no further request may begin.
-func (c *conn) startIdleTimeout() error {
-	timeout := c.server.limits.Load().IdleTimeout
-	by := time.Duration(c.idleSince.Load()) + timeout
-	if early := by - c.idleBy; early < 0 || early > min(time.Second, timeout/16) {
-		c.idleBy = by
-		_ = c.net.SetReadDeadline(c.server.at(by))
+// setReadDeadline sets the deadline of a read. After Shutdown has begun it is atShutdown, and only one read is allowed,
+// because a client that always has another request must not delay Shutdown; after that the error is ErrServerClosed.
+func (c *conn) setReadDeadline(by, atShutdown time.Duration) error {
+	err := c.net.SetReadDeadline(c.server.at(by))
+	if !c.server.closing.Load() { // checked last: Shutdown sets it before it sets a deadline
+		return err
 	}
-	if c.server.closing.Load() { // checked last: Shutdown sets it before it sets a deadline
-		return c.allowLastRead(c.server.clock() + lastRead)
-	}
-	return nil
-}
-
-// startRequestTimeout sets the read deadline of a partial request. The error is that of startIdleTimeout.
-func (c *conn) startRequestTimeout() error {
-	c.requestBy = c.server.clock() + c.server.limits.Load().RequestTimeout
-	c.idleBy = 0
-	if c.server.closing.Load() {
-		return c.allowLastRead(c.requestBy)
-	}
-	return c.net.SetReadDeadline(c.server.at(c.requestBy))
-}
-
-// allowLastRead sets the deadline of a read after Shutdown. Only one is allowed, because a client that always has
-// another request must not delay Shutdown; after that the error is ErrServerClosed.
-func (c *conn) allowLastRead(by time.Duration) error {
 	if c.lastReadUsed {
 		return ErrServerClosed
 	}
 	c.lastReadUsed = true
-	return c.net.SetReadDeadline(c.server.at(by))
+	return c.net.SetReadDeadline(c.server.at(atShutdown))
 }
 
 // Read reads for c.in. A partial request keeps its deadline when Shutdown sets an earlier one.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.partial && c.requestBy == 0 {
-		if err := c.startRequestTimeout(); err != nil {
+		c.requestBy = c.server.clock() + c.server.limits.Load().RequestTimeout
+		if err := c.setReadDeadline(c.requestBy, c.requestBy); err != nil {
 			return 0, err
 		}
 	}
@@ -144,11 +123,10 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) write(r Reply) bool {
 	c.payload = r.appendTo(c.payload[:0])
 	c.wire = AppendNetstring(c.wire[:0], c.payload)
-	s, now, timeout := c.server, c.server.clock(), c.server.limits.Load().WriteTimeout
-	if by := now + timeout; by-c.writeBy > timeout/8 {
-		c.writeBy = by
-		_ = c.net.SetWriteDeadline(s.at(by))
-	}
+	s := c.server
+	now := s.clock()
+	timeout := s.limits.Load().WriteTimeout
+	_ = c.net.SetWriteDeadline(s.at(now + timeout))
 	if _, err := c.net.Write(c.wire); err != nil {
 		s.event(&s.stats.WriteErrors)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -165,11 +143,12 @@ func (c *conn) write(r Reply) bool {
 
 // ended counts and logs why no further request could be read.
 func (c *conn) ended(err error) {
-	s, incomplete := c.server, c.requestBy > 0
-	var malformed *ProtocolError
+	s := c.server
+	incomplete := c.requestBy > 0
 	if incomplete && errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &ProtocolError{"connection closed in the middle of a request"}
 	}
+	var malformed *ProtocolError
 	switch {
 	case errors.As(err, &malformed):
 		c.event(&s.stats.Malformed).Warn("malformed request; connection closed", "reason", malformed.Reason)

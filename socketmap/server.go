@@ -1,7 +1,6 @@
 package socketmap
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,7 +22,7 @@ type Limits struct {
 	// longest is closed for a new one. A connection is also idle after a part of a request, but not while it is
 	// answered.
 	MaxConnections int
-	// IdleTimeout is how long a connection may be silent between requests, less up to a second; default 2 minutes.
+	// IdleTimeout is how long a connection may be silent between requests; default 2 minutes.
 	IdleTimeout time.Duration
 	// RequestTimeout is how long a request may take after its first byte; default 10 seconds, at most IdleTimeout.
 	RequestTimeout time.Duration
@@ -32,13 +31,21 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() *Limits {
-	const longest = math.MaxInt64 / 2 // so that a time on the server's clock plus a timeout is a time
-	timeout := func(t, usual time.Duration) time.Duration { return cmp.Or(min(max(t, 0), longest), usual) }
-	l.MaxConnections = cmp.Or(max(l.MaxConnections, 0), 4096)
-	l.IdleTimeout = timeout(l.IdleTimeout, 2*time.Minute)
-	l.RequestTimeout = min(timeout(l.RequestTimeout, 10*time.Second), l.IdleTimeout)
-	l.WriteTimeout = timeout(l.WriteTimeout, 10*time.Second)
+	if l.MaxConnections <= 0 {
+		l.MaxConnections = 4096
+	}
+	l.IdleTimeout = timeoutOr(l.IdleTimeout, 2*time.Minute)
+	l.RequestTimeout = min(timeoutOr(l.RequestTimeout, 10*time.Second), l.IdleTimeout)
+	l.WriteTimeout = timeoutOr(l.WriteTimeout, 10*time.Second)
 	return &l
+}
+
+// timeoutOr returns t, or usual if t is not positive.
+func timeoutOr(t, usual time.Duration) time.Duration {
+	if t <= 0 {
+		return usual
+	}
+	return min(t, math.MaxInt64/2) // a time on the server's clock plus a timeout must not overflow
 }
 
 // Server answers requests on any number of listeners. Do not change its fields after the first call of Serve.
@@ -115,8 +122,11 @@ func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 // prepare initializes a zero Server. s.mu is held.
 func (s *Server) prepare() {
 	if s.closed == nil {
-		s.closed, s.started, s.logged = make(chan struct{}), time.Now().Add(-1), map[*uint64]logged{}
-		s.conns, s.listeners = map[*conn]struct{}{}, map[net.Listener]struct{}{}
+		s.closed = make(chan struct{})
+		s.started = time.Now().Add(-1)
+		s.logged = map[*uint64]logged{}
+		s.conns = map[*conn]struct{}{}
+		s.listeners = map[net.Listener]struct{}{}
 		s.limits.CompareAndSwap(nil, s.Limits.withDefaults())
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
