@@ -31,7 +31,6 @@ const (
 	None Class = iota
 	STARTTLS
 	SMTPS
-	numClasses = iota // last: the number of classes
 )
 
 // class describes a Class.
@@ -42,8 +41,8 @@ type class struct {
 
 // classes returns the description of every Class. A new prefix needs a constant above, a line here, and the constant in
 // Classes.
-func classes() [numClasses]class {
-	return [...]class{
+func classes() []class {
+	return []class{
 		None:     {name: "none", promise: "nothing"},
 		STARTTLS: {"starttls", "starttls-", "STARTTLS", false},
 		SMTPS:    {"smtps", "smtps-", "STARTTLS and implicit TLS", true},
@@ -109,7 +108,7 @@ func ValidHost(s string) bool {
 		}
 		for i := range len(label) {
 			c := label[i]
-			letter := 'a' <= c|0x20 && c|0x20 <= 'z' || c == '-' || c == '_'
+			letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_'
 			if !letter && (c < '0' || c > '9') {
 				return false
 			}
