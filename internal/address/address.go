@@ -1,4 +1,4 @@
-// Package address tells ordinary IP addresses of the Internet from special-purpose ones: the IANA registries of
+// Package address distinguishes ordinary IP addresses of the Internet from special-purpose ones: the IANA registries of
 // RFC 6890, multicast, and IPv6 space that IANA has not allocated for unicast.
 package address
 
@@ -14,7 +14,7 @@ import (
 // zero Addr.
 //
 // NAT64 addresses in the well-known prefix 64:ff9b::/96 (RFC 6052 section 2.1) are judged by the IPv4 address in them,
-// because that is where the translator connects to. All other addresses that carry an IPv4 address are special:
+// because the translator connects to that address. All other addresses that carry an IPv4 address are special:
 //   - 64:ff9b:1::/48 is for local use and not globally reachable (RFC 8215 section 5). Each network chooses the length
 //     of its prefix in that range, and with it the place of the IPv4 address, so an address that looks ordinary under
 //     one length can be loopback under another.

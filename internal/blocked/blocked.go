@@ -17,7 +17,7 @@ const Enough = 5
 // Detector collects failures. The zero value is ready to use, and it may be used concurrently.
 type Detector struct {
 	mu       sync.Mutex
-	failures []failure // since the last success, at most Enough, each with a name and a network of its own
+	failures []failure // failures since the last success: at most Enough, each with its own name and network
 	success  time.Time // the last one
 	since    time.Time // when this host was found to be blocked; zero if it is not
 }
@@ -28,8 +28,8 @@ type failure struct {
 }
 
 // Failed notes that a name could not be reached at its address, and that it has been failing since first. It does not
-// count if first is before the last success. Pass an invalid address if only a proxy knows it. Set open while another
-// host shows that the port is open. Failed reports whether this call has found this host to be blocked.
+// count if first is before the last success. If only a proxy knows the address, pass an invalid one. Set open while
+// another host shows that the port is open. Failed reports whether this call found this host to be blocked.
 func (d *Detector) Failed(name string, addr netip.Addr, first time.Time, open bool) bool {
 	network := address.Network(addr)
 	if address.Special(addr) { // in loopback and private networks each address counts as a network
@@ -48,7 +48,7 @@ func (d *Detector) Failed(name string, addr netip.Addr, first time.Time, open bo
 	return true
 }
 
-// Succeeded notes that a name could be reached. It returns since when this host was blocked; zero if it was not.
+// Succeeded notes that a name could be reached. It returns when this host became blocked; zero if it was not.
 func (d *Detector) Succeeded() (since time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,7 +56,7 @@ func (d *Detector) Succeeded() (since time.Time) {
 	return since
 }
 
-// Since returns since when this host has been blocked; the zero time if it is not.
+// Since returns when this host was found to be blocked, or the zero time if it is not.
 func (d *Detector) Since() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()

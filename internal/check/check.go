@@ -32,7 +32,7 @@ import (
 type Options struct {
 	Servers              *stub.Stub     // the DNS servers, after their self-test
 	Policy               policy.Options // has the settings that the answers of the maps depend on
-	CAFile               string         // the file that the roots are from; "" means the system's
+	CAFile               string         // the file with the roots; "" means the system's roots
 	Special              bool           // special-purpose addresses are allowed; otherwise they are a finding
 	Careful              bool           // unless Special is set, makes no connection to special-purpose addresses
 	ProxyFromEnvironment bool           // as in mtasts.Fetcher
@@ -59,7 +59,7 @@ func New(o Options) *Checker {
 	o.SMTPPort = cmp.Or(o.SMTPPort, policy.SMTPPort)
 	o.Template.Timeout = cmp.Or(o.Template.Timeout, time.Minute)
 	if !o.Template.At.IsZero() {
-		o.Template.Postfix = nil // it judges the present only
+		o.Template.Postfix = nil // it can judge only the present
 	}
 	// The settings and overrides of this host say nothing about the receiver.
 	o.Policy.Mode, o.Policy.Overrides = policy.ModeEnforce, nil
@@ -90,18 +90,18 @@ type domain struct {
 type host struct {
 	report report.Host
 	addrs  []netip.Addr
-	ports  []*port // that of STARTTLS, and that of implicit TLS if the name promises it
+	ports  []*port // the port of STARTTLS, and that of implicit TLS if the name promises it
 }
 
 // port is a port of a host.
 type port struct {
 	number      uint16
 	implicit    bool                 // implicit TLS; otherwise STARTTLS
-	codes       string               // the prefix of the codes about it: "port25-" or "port26-"
+	codes       string               // the prefix of codes about it: "port25-" or "port26-"
 	tested      bool                 // no option excludes connections to it
 	dane        dane.Result          // for the port
 	tlsa        *report.TLSA         // dane in the report
-	transcripts []smtptls.Transcript // of the dialogues, one per address
+	transcripts []smtptls.Transcript // the dialogues, one per address
 }
 
 // Check checks a domain, given with U-labels or A-labels.

@@ -82,12 +82,12 @@ const (
 type endpoints struct {
 	seed     maphash.Seed
 	places   [maxPlaces]place // by the hash of the address
-	accepted sync.Map         // each portFamily of which an address accepted a connection
+	accepted sync.Map         // each portFamily in which an address has accepted a connection
 }
 
-// place has the dialogues with the addresses of one hash.
+// place has the dialogues with all addresses that share a hash.
 type place struct {
-	turn  *semaphore.Weighted // held by the one that is connected or uses known
+	turn  *semaphore.Weighted // held while connected, and while known is used
 	known map[smtptls.Dialogue]smtptls.Transcript
 }
 
@@ -114,9 +114,9 @@ func (e *endpoints) reachable(p portFamily) bool {
 	return accepted
 }
 
-// runDialogue returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected
-// to the address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed
-// on our side is not remembered: that of another caller may succeed.
+// runDialogue returns the transcript of a dialogue, which takes place only once. It waits until no other dialogue is
+// connected to the address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue
+// that failed on our side is not remembered, because another caller may succeed.
 func (e *endpoints) runDialogue(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	p := &e.places[maphash.Comparable(e.seed, what.Addr.Addr())%maxPlaces]
 	if p.turn.Acquire(ctx, 1) != nil {

@@ -155,7 +155,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	}
 }
 
-// decide returns a decision, after gathering the facts that it follows from.
+// decide gathers the facts for a decision, and returns the decision.
 func (d *domain) decide(ctx context.Context, decider gather.Decider) policy.Decision {
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
@@ -203,7 +203,7 @@ func (d *domain) lookUpTLSRPT(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	// RFC 8460 section 3: records that do not begin with the version are discarded, and of several none counts.
+	// RFC 8460 section 3: records that do not begin with the version are discarded; if several remain, none counts.
 	var records []string
 	for _, record := range txt.TXT() {
 		if strings.HasPrefix(record, "v=TLSRPTv1;") {

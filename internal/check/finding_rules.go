@@ -179,7 +179,7 @@ func failureCode(t *smtptls.Transcript) string {
 	}[t.Failed]
 }
 
-// judgeDANE compares the TLSA records with what the host showed.
+// judgeDANE compares the TLSA records with the certificate of the host.
 func (d *domain) judgeDANE(h *host) {
 	for _, p := range h.ports {
 		where := report.Finding{Host: h.report.Host, Port: p.number}

@@ -12,7 +12,7 @@ import (
 
 // find adds a finding with this code to f, which has the host, the addresses and the port (nothing for the domain) and
 // the lines for a zone file. The text is the meaning of the code, with the detail if there is one. If only the
-// addresses differ from an earlier finding, they are added to that.
+// addresses differ from an earlier finding, they are added to the earlier one.
 func (d *domain) find(code string, f report.Finding, detail string) {
 	c := report.CodeOf(code)
 	f.Code, f.Severity, f.Untested, f.Text = code, c.Severity, c.Untested, c.Meaning
@@ -44,8 +44,8 @@ func promiseOnly(code string) bool {
 		code == "host-address-bogus"
 }
 
-// requires reports whether senders defer mail for a host because of an error, whatever its name: MTA-STS or DANE
-// (also by unusable records) requires TLS of it, and MTA-STS also a valid certificate.
+// requires reports whether senders defer mail for a host because of an error, whatever its name: MTA-STS or DANE (even
+// with unusable records) requires TLS from it, and MTA-STS also a valid certificate.
 func (d *domain) requires(name, code string) bool {
 	if !strings.HasPrefix(code, "port25-") {
 		return false

@@ -59,8 +59,8 @@ func issued(r dns.TLSA, c *x509.Certificate) bool {
 	return err == nil && issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-// association returns what a record with this selector and matching type has for a certificate (RFC 6698 section 2.1);
-// nil if one of them is unknown.
+// association returns the data of a record with this selector and matching type for a certificate (RFC 6698 section
+// 2.1); nil if one of the two is unknown.
 func association(c *x509.Certificate, selector, matching uint8) []byte {
 	var data []byte
 	switch selector {

@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// secondFamily is how long an address family may take longer than the other, once that has an address.
+// secondFamily is how much longer one address family may take, once the other one has an address.
 const secondFamily = time.Second
 
 // Lookup determines the DANE state of a host and port. It costs two or three queries: for the addresses, and for TLSA
@@ -96,7 +96,7 @@ func secondDecides(first, second *dns.RRset) bool {
 // secondDeadline returns until when Lookup waits for the answer of the second family, after one of type t has arrived.
 func (s *search) secondDeadline(t dns.Type, arrived time.Time) time.Time {
 	end := arrived.Add(secondFamily)
-	if now := time.Now(); end.Before(now) { // the queries that the first answer led to took longer
+	if now := time.Now(); end.Before(now) { // following up the first answer took longer than that
 		end = now
 	}
 	if s.query.Signed && t == dns.TypeA { // AAAA was asked for after A

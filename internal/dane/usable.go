@@ -9,8 +9,8 @@ import (
 )
 
 // usable reports whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to
-// be configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are
-// those that are known (RFC 6698 section 2.1), with data of the form they ask for (section 4.1); Postfix judges the
+// be configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values must be
+// known (RFC 6698 section 2.1), and the data must have the form that they require (section 4.1). Postfix judges the
 // same way.
 func usable(r dns.TLSA) bool {
 	const usageDANETA, usageDANEEE = 2, 3

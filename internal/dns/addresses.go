@@ -28,7 +28,7 @@ type AddressLookup struct {
 	resolver Starter
 	effort   Effort
 	unasked  []Question
-	calls    []*Call // whose answers Next has not returned
+	calls    []*Call // the calls whose answers Next has not returned yet
 }
 
 // AddressAnswer is the answer to the question for one address family: RRset or Err is set.

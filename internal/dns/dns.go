@@ -1,4 +1,4 @@
-// Package dns is what the rest of policyd knows about DNS: questions, answers with their security status, and errors.
+// Package dns has the DNS types of policyd: questions, answers with their security status, and errors.
 //
 // An answer is Secure or Insecure (RFC 4033 section 5). A bogus answer arrives only as an *Error, like every other
 // failed lookup, so that no caller can use it as data. The zero value of every type trusts nothing.
@@ -92,7 +92,7 @@ type RRset struct {
 	Status   Status // of the whole CNAME chain (RFC 7672 section 2.1.3)
 	NXDomain bool   // the name does not exist; an answer without data and without NXDomain is NODATA
 	Stale    bool   // the answer had expired in the cache of the resolver, which could obtain no fresh one (RFC 8767)
-	Epoch    uint32 // Epoch.Answers of the moment when the lookup began
+	Epoch    uint32 // Epoch.Answers when the lookup began
 	// Expires is the end of the smallest TTL that was used, or of the negative TTL of RFC 2308 section 5, or earlier.
 	Expires time.Time
 	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME
@@ -141,7 +141,7 @@ type Resolver interface {
 	Lookup(ctx context.Context, q Question, e Effort) (*RRset, error)
 }
 
-// Effort says how much a lookup may cost. The zero Effort asks the servers if the answer is not cached.
+// Effort limits what a lookup may cost. The zero Effort asks the servers if the answer is not cached.
 type Effort struct {
 	CacheOnly bool // returns ErrNotCached instead of asking; such a lookup never waits
 	Untrusted bool // a remote party chose the name: the lookup refreshes no entry, and does not mark it as used
@@ -150,12 +150,12 @@ type Effort struct {
 // ErrNotCached is returned for a lookup with Effort.CacheOnly if the answer is not in the cache.
 var ErrNotCached = errors.New("dns: not cached")
 
-// Epoch tells apart answers and failures that were obtained under different conditions.
+// Epoch distinguishes answers and failures that were obtained under different conditions.
 type Epoch struct {
-	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an
-	// earlier value are void: what was secure may no longer be, and what was insecure may be secure now.
+	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers with an
+	// earlier value are void: a secure one may no longer be secure, and an insecure one may be secure now.
 	Answers uint32
-	// Failures changes when an outage of the servers ends. Failures of an earlier value say nothing about the names.
+	// Failures changes when an outage of the servers ends. Failures with an earlier value say nothing about the names.
 	Failures uint32
 }
 
@@ -165,7 +165,7 @@ type Error struct {
 	Question Question
 	Reason   string // says in a few words what failed, in printable ASCII
 	Bogus    bool   // the resolver reported that validation failed (RFC 8914); for display only
-	Epoch    Epoch  // of the moment when the lookup began
+	Epoch    Epoch  // the epoch when the lookup began
 	Err      error  // the cause, or nil
 }
 

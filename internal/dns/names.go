@@ -18,8 +18,8 @@ func TrimRoot(name string) string {
 	return name
 }
 
-// Lower is strings.ToLower for ASCII letters only. DNS compares no others (RFC 4343), and Unicode has letters whose
-// lower case is an ASCII letter, so that one name would become another. It does not allocate if nothing changes.
+// Lower is strings.ToLower for ASCII letters only. DNS folds no other letters (RFC 4343), and the lower case of some
+// Unicode letters is an ASCII letter, which would make one name another. It does not allocate if nothing changes.
 func Lower(name string) string {
 	upper := func(r rune) bool { return 'A' <= r && r <= 'Z' }
 	if !strings.ContainsFunc(name, upper) {
@@ -55,7 +55,7 @@ func Matching(match string) func(name string) bool {
 	}
 }
 
-// ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does, and whether that is possible.
+// ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does, or false if it cannot.
 func ToASCII(name string) (ascii string, ok bool) {
 	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 		return name, true
@@ -71,7 +71,7 @@ func ToASCII(name string) (ascii string, ok bool) {
 // OnWire returns a name as it is read back from the wire: fully qualified, in lower case, and each octet written in the
 // one way that answers use. It returns false if name is not a domain name.
 func OnWire(name string) (fqdn string, ok bool) {
-	var wire [255]byte // no name is longer
+	var wire [255]byte // the longest name fits
 	name = miekg.Fqdn(name)
 	if _, ok := miekg.IsDomainName(name); !ok {
 		return "", false

@@ -26,7 +26,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Options are for New.
+// Options are the options of New.
 type Options struct {
 	// MaxEntries bounds the number of entries, 400,000 by default and never less than 64. It also bounds their size, to
 	// MaxBytes(MaxEntries), so that huge answers of a remote party cannot fill the memory.

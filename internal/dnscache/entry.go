@@ -11,10 +11,10 @@ import (
 type entry struct {
 	dns.RRset               // the answer, without Records; if there is none, Status is Indeterminate
 	data      string        // dns.RRset.Pack
-	ttl       time.Duration // of the answer when it was stored, in whole seconds
+	ttl       time.Duration // the TTL when the answer was stored, in whole seconds
 	warned    bool          // it has been logged that an insecure answer did not replace this one
 
-	failure dns.Error     // of the last lookup
+	failure dns.Error     // the failure of the last lookup
 	backOff time.Duration // 0: the last lookup did not fail
 	retry   time.Time     // when the question may be asked again
 }

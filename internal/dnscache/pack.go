@@ -13,8 +13,8 @@ import (
 // domains would otherwise consist of pointers and map slots. It is replaced, never changed, except for slot and used.
 type node struct {
 	packed string      // the name, and then the entries, each with its length in front
-	slot   int32       // in the ring; the mutex of the shard guards it
-	used   atomic.Bool // since the eviction pointer passed
+	slot   int32       // its index in the ring; the mutex of the shard guards it
+	used   atomic.Bool // used since the eviction pointer last passed it
 }
 
 // nodeLabels are the leading labels of names that share the node of the name that follows. The list is fixed, so a
@@ -120,7 +120,7 @@ func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
 	return b
 }
 
-// unpack sets e to what pack has packed. A failure has the same dns.Epoch.Answers as the answer beside it.
+// unpack sets e to the entry that pack has packed. A failure has the same dns.Epoch.Answers as the answer beside it.
 func (e *entry) unpack(q dns.Question, s string, origin time.Time) {
 	*e = unknown(q)
 	next := func() (n uint64) {

@@ -18,10 +18,10 @@ type shard struct {
 	nodes   *gocache.Cache
 	stats   *counters
 	origin  time.Time     // when the shard was made; packed moments are counted from it
-	flushes atomic.Uint32 // what was asked for before the last Flush is not kept
+	flushes atomic.Uint32 // results of calls that began before the last Flush are not kept
 
-	mu         sync.Mutex // of writers; guards what follows and keeps it in step with nodes
-	limit      int        // of entries, at least 1
+	mu         sync.Mutex // held by writers; guards the fields below and keeps them consistent with nodes
+	limit      int        // of the number of entries; at least 1
 	bytesLimit int64
 	count      int // of entries
 	bytes      int64

@@ -1,9 +1,9 @@
 // Package dnsmsg writes DNS queries, and reads the messages that may answer them (RFC 1035 section 4). It does nothing
 // else: package stub sends the queries, and decides which servers are trusted.
 //
-// A message counts in three steps, each stricter than the one before. Read accepts a message that answers the query
-// and can be read. Answer.Useful reports whether that answer says something about the name, and is not an error.
-// Answer.RRset returns what it says: records at the end of the CNAME chain, or a denial. An answer that contradicts
+// A message counts in three steps, each stricter than the one before. Read accepts a message that answers the query and
+// can be read. Answer.Useful reports whether that answer says something about the name, and is not an error.
+// Answer.RRset returns its content: the records at the end of the CNAME chain, or a denial. An answer that contradicts
 // itself or the protocol is a failed lookup, never a denial.
 package dnsmsg
 

@@ -27,16 +27,16 @@ func (r Rcode) String() string {
 // Rcode returns the response code of the answer.
 func (a *Answer) Rcode() Rcode { return Rcode(a.msg.Rcode) }
 
-// Failure returns the reason that an answer which is not useful gives, in printable ASCII: the mnemonic of its RCODE,
-// and its first Extended DNS Error in parentheses.
+// Failure returns why an answer is not useful, in printable ASCII: the mnemonic of its RCODE, and its first Extended
+// DNS Error in parentheses.
 func (a *Answer) Failure() string {
 	reason, _, _ := a.extended()
 	return a.Rcode().String() + reason
 }
 
-// extended reads the Extended DNS Errors of an answer (RFC 8914): the first as text in parentheses, in printable
-// ASCII and with a space in front, whether one reports that validation failed, and whether one reports that the
-// answer had expired in the cache of the resolver (RFC 8767).
+// extended reads the Extended DNS Errors of an answer (RFC 8914): the first as printable ASCII in parentheses after a
+// space; whether one reports that validation failed; and whether one reports that the answer had expired in the cache
+// of the resolver (RFC 8767).
 func (a *Answer) extended() (reason string, bogus, stale bool) {
 	opt := a.msg.IsEdns0()
 	if opt == nil {

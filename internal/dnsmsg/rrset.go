@@ -121,8 +121,8 @@ func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 }
 
 // add adds the data of a record. It returns false for a record without data: the library accepts those, and an MX
-// record without data would look like the null MX. An IPv4-mapped address in an AAAA record becomes the IPv4 address
-// that a connection would go to.
+// record without data would look like the null MX. An IPv4-mapped address in an AAAA record becomes the IPv4 address to
+// which a connection would go.
 func add(r *dns.RRset, rr miekg.RR) bool {
 	addr := func(ip []byte) bool {
 		a, ok := netip.AddrFromSlice(ip)
@@ -171,7 +171,7 @@ func normalise(r *dns.RRset) {
 }
 
 // SignatureExpires returns when the first of the signatures over RRsets of a type expires (RFC 4034 section 3.1.5),
-// those of other names on a CNAME chain included, or false if the answer has none (RFC 4035 section 3.2.1).
+// including those of other names on a CNAME chain, or false if the answer has none (RFC 4035 section 3.2.1).
 func (a *Answer) SignatureExpires(t dns.Type) (end time.Time, ok bool) {
 	for _, rr := range a.msg.Answer {
 		if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(t) {

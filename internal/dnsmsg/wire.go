@@ -16,8 +16,8 @@ const MaxQuery = 12 + 255 + 4 + 11
 // 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the bits of the query, so two
 // clients that ask differently can see a different AD bit. The error means that Name is not a domain name.
 func (q Query) Pack(buffer []byte) ([]byte, error) {
-	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD, AD; a question, an additional record
-	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // of the root; 1,232 octets, DO, no options
+	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD and AD; one question, one additional record
+	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // OPT at the root; 1,232 octets, DO, no options
 	end, err := miekg.PackDomainName(q.Name, buffer, copy(buffer, header), nil, false)
 	if err != nil {
 		return nil, err
@@ -28,14 +28,14 @@ func (q Query) Pack(buffer []byte) ([]byte, error) {
 }
 
 // parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
-// the header and the question can be read but something else cannot, it returns both with ErrMalformed. So does a
-// message that ends before its last record, which would be a denial or a part of an RRset. The names of the question
-// and of records are in lower case; those in the data of records are not.
+// the header and the question can be read but something else cannot, it returns both with ErrMalformed. That includes a
+// message that ends before its last record: it would look like a denial, or a part of an RRset. The names of the
+// question and of records are in lower case; those in the data of records are not.
 func parse(octets []byte) (a *Answer, err error) {
 	a = new(Answer)
 	m := &a.msg
 	defer func() {
-		if recover() != nil { // reading beyond the end, or what has made the library panic
+		if recover() != nil { // a read beyond the end, or a bug of the library
 			err = ErrMalformed
 		}
 	}()
@@ -69,11 +69,11 @@ func parse(octets []byte) (a *Answer, err error) {
 	return a, nil
 }
 
-// parseRecord reads the record at off, and returns the offset of the next one. Of a signature only the type covered and
-// the expiration are read, and of types that policyd does not use nothing. The text of a TXT record has no escapes.
+// parseRecord reads the record at off, and returns the offset of the next one. It reads only the type covered and the
+// expiration of a signature, and no data of types that policyd does not use. The text of a TXT record has no escapes.
 func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, next int, err error) {
 	name := ""
-	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 { // most often: a pointer to that of the question
+	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 { // usually a pointer to the name of the question
 		name, off = asked[0].Name, off+2
 	} else {
 		name, off, err = miekg.UnpackDomainName(octets, off)

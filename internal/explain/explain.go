@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Policy is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
+// Policy is the TLS policy for a next hop, for mail servers other than Postfix. Its JSON form is stable.
 type Policy struct {
 	Nexthop   string          `json:"nexthop"` // as it is looked up, or the key if that is not a next hop
 	DNSSEC    string          `json:"dnssec"`  // secure, insecure, bogus or indeterminate: the last two are failures
@@ -56,7 +56,7 @@ type MXHost struct {
 	ProbeCause string `json:"probe_cause,omitempty"` // why it is closed
 }
 
-// Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be looked up.
+// Exit returns the exit status for the answer: 0 if a policy applies, 1 if none does, 3 if the lookup failed.
 func (r Result) Exit() int {
 	switch r.TLSPolicy.Status {
 	case socketmap.StatusOK:

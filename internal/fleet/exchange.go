@@ -32,11 +32,11 @@ const maxStream = 100_000
 // once, before the first New.
 func DiscardClientLog() { logging.Disable() }
 
-// CheckURL returns what is wrong with the URL of a server, without its password, and nil if nothing is.
+// CheckURL returns the mistake in the URL of a server, without its password, or nil if there is none.
 func CheckURL(text string) error {
 	client, err := newClient(text)
 	if err == nil {
-		_ = client.Close() // it has not connected
+		_ = client.Close() // this client never connects
 	}
 	return err
 }
@@ -63,8 +63,8 @@ func newClient(text string) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
-	// Notices of maintenance need version 3 of the protocol, and to prepare for them the client would look up the name
-	// of the server before it is used.
+	// Disable notices of maintenance: they need version 3 of the protocol, and for them the client would look up the
+	// name of the server before its first use.
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
 	o.Dialer = dialer(o)
@@ -80,7 +80,7 @@ func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, e
 	}
 }
 
-// Bounds of what one exchange reads: a server that was taken over can send without an end. The next exchange continues.
+// Bounds on one exchange: a server that an attacker controls can send without end. The next exchange continues.
 const (
 	maxReadTime    = time.Minute
 	maxReadRecords = 4_000_000
@@ -157,7 +157,7 @@ func (f *Fleet) values(ctx context.Context, keys []string) ([]any, error) {
 	return values.Val(), nil
 }
 
-// fullRead is how far the reading of every record has come. It can take several exchanges.
+// fullRead is the progress of reading every record, which can take several exchanges.
 type fullRead struct {
 	epoch  string // of the server's data when it began; "" means that none is in progress
 	last   string // the newest entry of the stream when it began
@@ -167,8 +167,8 @@ type fullRead struct {
 // streamStart precedes every entry of a stream.
 const streamStart = "0-0"
 
-// synchronize reads every record of the server, and marks every record of this node for writing. The position in the
-// stream is taken first, so that nothing that is added while it reads is missed.
+// synchronize reads every record of the server, and marks every record of this node for writing. It notes the position
+// in the stream first, so that it misses nothing that is added while it reads.
 func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	r := &f.fullRead
 	if r.epoch != epoch {
@@ -209,8 +209,8 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	return nil
 }
 
-// markAll marks every record of this node for writing. It holds no lock while it asks a Local, which calls Changed with
-// a lock of its own held.
+// markAll marks every record of this node for writing. It holds no lock while it calls a Local, because a Local calls
+// Changed with its own lock held.
 func (f *Fleet) markAll() {
 	for kind, local := range f.o.Locals {
 		for _, domain := range local.Domains() {
@@ -219,7 +219,7 @@ func (f *Fleet) markAll() {
 	}
 }
 
-// globEscape quotes what SCAN would take as a pattern.
+// globEscape escapes characters that SCAN would treat as a pattern.
 func globEscape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
@@ -232,8 +232,8 @@ func entryID(reply *redis.XMessageSliceCmd, none string) string {
 	return reply.Val()[0].ID
 }
 
-// readStream reads what was added since the last time. A gap, because entries were removed before they were read, makes
-// the next exchange read everything; so does a stream that was started again with older numbers.
+// readStream reads what was added since the last time. If entries were removed before they were read, or the stream was
+// started again with older numbers, the next exchange reads everything.
 func (f *Fleet) readStream(ctx context.Context) error {
 	stream := f.o.Prefix + "s"
 	for {
@@ -279,8 +279,8 @@ func before(a, b string) bool {
 	return len(an) < len(bn) || len(an) == len(bn) && an < bn
 }
 
-// merge passes a record of the server on to the store of its kind, and counts it. A value of nil is that of a key that
-// has expired.
+// merge passes a record of the server on to the store of its kind, and counts it. A nil value means that the key has
+// expired.
 func (f *Fleet) merge(field string, value any) {
 	text, ok := value.(string)
 	f.budget.records++
@@ -342,7 +342,7 @@ func (f *Fleet) write(ctx context.Context) error {
 	}
 }
 
-// takeDirty removes up to batch names from those that must be changed in the server, and returns them.
+// takeDirty removes up to batch names from dirty, and returns them.
 func (f *Fleet) takeDirty() map[recordName]change {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -391,8 +391,8 @@ func (f *Fleet) writeBatch(ctx context.Context, changes map[recordName]change) e
 }
 
 // recordToWrite returns the record to write under a name and how long it is valid. If there is nothing to share, it
-// returns nil and 0. It also returns nil if the stored record of the server is as good: the same content, of which less
-// than a quarter of the lifetime has passed, signed with the present key.
+// returns nil and 0. It also returns nil if the record in the server is as good: it has the same content, is signed
+// with the present key, and less than a quarter of its lifetime has passed.
 func (f *Fleet) recordToWrite(n recordName, stored []byte) (record []byte, left time.Duration) {
 	local := f.o.Locals[n.kind]
 	if local == nil {

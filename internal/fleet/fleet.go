@@ -3,8 +3,8 @@
 // unprotected).
 //
 // The server is not trusted and is never on the path of a lookup. Each record carries an HMAC under the key of the
-// site, and a record can only strengthen an answer: see [Record] for what is refused. What a node has found by itself
-// stays in its own state directory; the server holds copies. When the server is down, slow or empty, lookups are not
+// site, and a record can only strengthen an answer: see [Record] for what is refused. Each node keeps what it found
+// itself in its own state directory; the server holds copies. When the server is down, slow or empty, lookups are not
 // affected.
 //
 // In the server a record is the value of the key PREFIXr:KIND:DOMAIN, which expires, and each change is added to the
@@ -28,7 +28,7 @@ import (
 	"github.com/policyd/policyd/internal/oncelog"
 )
 
-// Local is what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
+// Local has what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
 type Local interface {
 	// Domains returns the domains that have something to share.
 	Domains() []string
@@ -49,7 +49,7 @@ type Options struct {
 	Prefix string         // precedes every key in the server; "" means "policyd:"
 	Pull   time.Duration  // the interval between two reads of the stream; 0 means 10 seconds
 	Locals map[Kind]Local // what is shared
-	Log    *slog.Logger   // gets one WARN per minute at most while the server cannot be used; nil logs nothing
+	Log    *slog.Logger   // gets at most one WARN per minute while the server cannot be used; nil logs nothing
 }
 
 // Fleet copies records between this node and the server while Run runs.
@@ -58,13 +58,13 @@ type Fleet struct {
 	client redis.UniversalClient
 
 	mu       sync.Mutex
-	dirty    map[recordName]change // what must be changed in the server: write or remove
+	dirty    map[recordName]change // the changes to make in the server
 	stats    Stats
-	overflow atomic.Bool   // dirty lacks records of this node
+	overflow atomic.Bool   // dirty is full, and other records must be written too
 	wakeUp   chan struct{} // a token where dirty has grown
 
 	// Only the goroutine of Run uses the rest.
-	epoch    string // of the server's data, when this node last read everything
+	epoch    string // the epoch of the server's data when this node last read everything
 	cursor   string // the last entry of the stream that was read
 	fullRead fullRead
 	budget   readBudget
@@ -179,8 +179,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 }
 
-// sleep waits until ctx ends or the time has passed. A token in wakeUp, for a record to write, shortens the wait to a
-// moment in which more can gather; nil never does.
+// sleep waits until ctx ends or the time has passed. A token in wakeUp, for a record to write, ends the wait after a
+// moment in which more records can gather; nil never does.
 func sleep(ctx context.Context, wait time.Duration, wakeUp <-chan struct{}) {
 	const gather = 200 * time.Millisecond
 	timer := time.NewTimer(wait)

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Bounds of one reply of the server. The client allocates what the length of a string or of an array asks for, before
-// the content has arrived, and reads nested arrays by recursion.
+// Bounds of one reply of the server. The client allocates memory for the announced length of a string or an array
+// before the content has arrived, and reads nested arrays by recursion.
 const (
 	maxString = maxData + 1024
 	// maxElements bounds the elements that are still to come, maxArrays the arrays: SCAN replies with about 1,000 keys,
@@ -26,9 +26,9 @@ var errReply = errors.New("the reply of the server is too large or malformed")
 // speaks version 3 with a Sentinel.
 type replies struct {
 	net.Conn
-	line                     []byte // of the reply, up to now
+	line                     []byte // read of this reply so far
 	skip                     int    // octets of the string that is being read
-	elements, arrays, octets int    // elements to come; arrays and octets of the reply up to now
+	elements, arrays, octets int    // elements still to come; arrays and octets so far
 }
 
 // Read implements net.Conn.

@@ -31,10 +31,10 @@ type Record struct {
 	Data     []byte
 }
 
-// Bounds of a record that come from the server.
+// The bounds on a record from the server.
 const (
 	version     = 1
-	maxData     = 72 << 10               // the largest content: an MTA-STS policy of 64 KiB and what describes it
+	maxData     = 72 << 10               // the largest content: an MTA-STS policy of 64 KiB and its metadata
 	maxFuture   = 5 * time.Minute        // how far the clock of a peer may be ahead
 	maxLifetime = 31557600 * time.Second // the largest max_age of RFC 8461 section 3.2
 )

@@ -31,7 +31,7 @@ const (
 	briefDivisor = 3
 )
 
-// Start implements dns.Starter. With Effort.CacheOnly the call has ended, and its result is noted.
+// Start implements dns.Starter. With Effort.CacheOnly the call has already ended, so its result is noted here.
 func (g *gathering) Start(ctx context.Context, q dns.Question, effort dns.Effort) *dns.Call {
 	call := g.Resolver.Start(ctx, q, effort)
 	if effort.CacheOnly {
@@ -125,8 +125,8 @@ func (g *gathering) askRecord() {
 }
 
 // sts finds the domain's MTA-STS policy. If the policy, or the record that announces it, could not be obtained in time,
-// and no policy is stored, the domain counts as one without a policy (RFC 8461 section 3.3). With brief the decision
-// waits for less time.
+// and no policy is stored, the domain counts as one without a policy (RFC 8461 section 3.3). If brief is set, it waits
+// for less time.
 //
 // The store looks up the same record, and so joins g.record in the cache. cancelLate uses g.record only to limit how
 // long the record and then the fetch take.

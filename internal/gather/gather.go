@@ -1,8 +1,8 @@
-// Package gather finds the facts that a decision of package policy needs. It asks the decider what it needs, fetches
-// that from the sources at the same time, and asks again, until nothing is missing.
+// Package gather finds the facts that a decision of package policy needs. It asks the decider which facts it needs,
+// fetches them from the sources concurrently, and asks again, until nothing is missing.
 //
-// It shares the time of a decision, so that one silent question never takes the time of the others, and bounds what
-// domains with many hosts can cost.
+// It divides the time for a decision, so that one query without an answer never takes the time of the others, and
+// bounds what domains with many hosts can cost.
 package gather
 
 import (
@@ -91,7 +91,7 @@ type gathering struct {
 
 	record   *dns.Call // the lookup of the record that announces an MTA-STS policy; nil: not asked for
 	recordBy time.Time // the deadline of record
-	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
+	uncached bool      // with Effort.CacheOnly: a fact is not in the cache
 }
 
 // Decide calls the decider until it needs no more facts than f has. Between calls it adds the facts that are needed to
@@ -99,7 +99,7 @@ type gathering struct {
 // failure is a fact.
 func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
 	effort dns.Effort) (policy.Decision, error) {
-	const maxSteps = 8 // more than any decision takes
+	const maxSteps = 8 // more rounds than any decision takes
 	if e.History != nil && f.Nexthop.MayHaveHistory() {
 		f.History = e.History(f.Nexthop.Name)
 	}

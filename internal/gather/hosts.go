@@ -14,8 +14,8 @@ import (
 )
 
 // Hosts bounds concurrent lookups of MX hosts: a domain with one good host and 31 hosts on silent name servers would
-// otherwise occupy the resolver for other domains. The first policy.FirstHosts hosts of a next hop that mail is sent to
-// are not bounded. The others share a limit, and all hosts of domains that untrusted senders chose share another. Hosts
+// otherwise occupy the resolver for other domains. For deliveries, the first policy.FirstHosts hosts of a next hop are
+// not bounded. The others share a limit, and all hosts of domains that untrusted senders chose share another. Hosts
 // also remembers which hosts were signed.
 type Hosts struct {
 	others, untrusted *semaphore.Weighted // one place per lookup
@@ -24,7 +24,7 @@ type Hosts struct {
 	signed [1 << 13]atomic.Uint64 // hashes of the hosts that had secure addresses when they were last looked up
 }
 
-const places = 64 // of each of the two limits
+const places = 64 // for each of the two limits
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {

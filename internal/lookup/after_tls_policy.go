@@ -30,8 +30,8 @@ func (s *Service) afterTLSPolicy(c *call, a *answered, facts *policy.Facts) {
 	}
 }
 
-// wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
-// cannot find out: no route follows then. A site that has not been read yet does not delay the probe.
+// wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain or cannot
+// find out whether it does: no route follows then. It does not wait until the lists of the site have been read.
 func (s *Service) wantProbes(c *call, a *answered) {
 	if len(a.probe) == 0 {
 		return

@@ -20,15 +20,15 @@ const (
 	backgroundTimeout = 15 * time.Second
 )
 
-// background are the routes that are looked up away from the requests that asked for them. One domain is looked up once
-// at a time, however many requests ask.
+// background looks up routes outside the requests that asked for them. A domain is looked up only once at a time,
+// however many requests ask.
 type background struct {
 	waiting *semaphore.Weighted // a place for each request that may wait
 	full    oncelog.Limiter
 	queue   chan *job // waiting for a worker, oldest first
 
-	jobsMu sync.Mutex              // guards what follows, and adding to queue
-	jobs   map[policy.Nexthop]*job // waiting, and in progress
+	jobsMu sync.Mutex              // guards jobs, and adding to queue
+	jobs   map[policy.Nexthop]*job // both waiting and in progress
 }
 
 // job is one route being found. decision is written before done is closed and not after.
@@ -40,9 +40,9 @@ type job struct {
 }
 
 // waitForRoute finds the route of next and waits for it, for as long as the settings allow. It returns false without
-// waiting if too many requests wait already, or if no worker is free: in a flood of slow domains there would be none in
-// time, and all mail would wait. It also returns false if the settings have changed. The lookup continues in any case,
-// and its answers are in the cache then.
+// waiting if too many requests wait already, or if no worker is free: in a flood of slow domains no worker would be
+// free in time, and all mail would wait. It also returns false if the settings have changed. The lookup continues in
+// any case, so its answers are in the cache later.
 func (s *Service) waitForRoute(c *call, next policy.Nexthop) (d policy.Decision, ok bool) {
 	j, soon := s.lookUpRoute(next)
 	if !soon || !s.waiting.TryAcquire(1) {

@@ -79,7 +79,7 @@ func (s *Service) logDecision(c *call, a *answered, fromMemo bool) {
 		"unsigned", a.decision.Unsigned, "reason", strings.Join(a.decision.Why, "; "))
 }
 
-// panicked logs and counts a panic. The message never has the request, which may have a local part.
+// panicked logs and counts a panic. The message never contains the request, which may have a local part.
 func (s *Service) panicked(where string, p any) {
 	s.panics.Add(1)
 	s.log.Error("panic in a lookup: please report this", "where", where, "err", fmt.Sprint(p), "stack",

@@ -44,7 +44,7 @@ type Sources struct {
 	// leaves, while untrusted senders choose the domains of the transport map.
 	WantProbe func(host string)
 	// Record is called for each TLS-policy lookup that was decided. The function that it returns is called each time
-	// that the memo gives the answer again.
+	// that the memo reuses the answer.
 	Record func(report.Lookup) (repeated func())
 	// Observe is called once for every kind of answer, and observed with the duration of each answer of that kind.
 	Observe func(Kind) (observed func(took time.Duration))
@@ -54,7 +54,7 @@ type Sources struct {
 type Kind struct {
 	Map    string // tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for
 	Status string // the status word of the reply
-	Cached bool   // nothing had to be asked or waited for
+	Cached bool   // no query and no wait was needed
 	// Source, Class and Reason are those of the Decision. They are empty if there was none: the key was not a next hop,
 	// or the mode is off.
 	Source, Class, Reason string
@@ -105,7 +105,7 @@ func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) soc
 	case "":
 		return s.unknownMap(req.Map)
 	case transport:
-		c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
+		c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // the local part of the address ends here
 	}
 	a := s.answer(c)
 	a.counter.n.Add(1)
@@ -122,7 +122,7 @@ type call struct {
 	key     string
 	set     *settingsAndMemo
 	arrived time.Duration // when the request came, after Service.began
-	warm    bool          // by Warm, which is neither recorded nor remembered
+	warm    bool          // called by Warm: neither recorded nor remembered
 }
 
 // nexthop returns the next hop that the key names. It returns false if the answer is NOTFOUND whatever the facts are.
@@ -140,11 +140,11 @@ func (c *call) nexthop() (next policy.Nexthop, ok bool) {
 	}
 }
 
-// answered is the answer to a call. The fields that are read when the answer is given again come first, so that they
-// are in few lines of the processor's cache.
+// answered is the answer to a call. The fields that are read when the answer is reused come first, so that they take
+// few cache lines of the processor.
 type answered struct {
-	// Set when the memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
-	// version of the sources that it rests on, and how long it is given again.
+	// Set when the memo keeps the answer, which does not change after that: the map and the key that it answers, the
+	// version of the sources that it rests on, and until when it is reused.
 	m, key  string
 	version uint64
 	until   time.Duration
@@ -155,7 +155,7 @@ type answered struct {
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
 
-	next     policy.Nexthop // that decision is about; zero if there was no decision
+	next     policy.Nexthop // the next hop of decision; zero if there was none
 	decision policy.Decision
 	cached   bool
 }

@@ -19,7 +19,7 @@ func mapNames() [6][2]string {
 	}
 }
 
-// CanonicalMap returns the one of the three maps that a name, in any case, stands for, and "" for an unknown name.
+// CanonicalMap returns the map, one of three, that a name stands for whatever its case, and "" for an unknown name.
 func CanonicalMap(name string) string {
 	for _, m := range mapNames() {
 		if strings.EqualFold(name, m[0]) {

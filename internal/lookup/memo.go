@@ -10,10 +10,10 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// settingsAndMemo is one set of settings, and the memo of the last answers under them. An answer is given again while
-// nothing has changed in any of the sources that it rests on and none of its facts has expired. This saves deciding and
-// rendering again, and never decides anything. The size of the memo is fixed, whatever is asked for. After a reload,
-// only requests in progress keep it.
+// settingsAndMemo is one set of settings, and the memo of the last answers under them. An answer is reused while
+// nothing has changed in any of the sources that it rests on and none of its facts has expired. The memo saves deciding
+// and rendering again, and never decides anything. The size of the memo is fixed, whatever is asked for. After a
+// reload, only requests in progress keep it.
 type settingsAndMemo struct {
 	Settings
 	seed  maphash.Seed
@@ -23,9 +23,9 @@ type settingsAndMemo struct {
 const (
 	memoSlots = 1 << 14
 	memoBytes = 8 << 10 // a longer reply is not remembered
-	// An answer is given again for 1/memoDivisor of the time until its first fact expires, but for memoLeast at least
-	// and memoMost at most, and never after that fact has expired. Then its facts are looked at, so that the cache
-	// learns which are in use and refreshes them in the last tenth of their life.
+	// An answer is reused for 1/memoDivisor of the time until its first fact expires, but for memoLeast at least and
+	// memoMost at most, and never after that fact has expired. Its facts are then read again, so that the cache knows
+	// which are in use and refreshes them in the last tenth of their life.
 	memoDivisor = 20
 	memoLeast   = 2 * time.Second
 	memoMost    = 10 * time.Second

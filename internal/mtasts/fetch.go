@@ -63,12 +63,12 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 	if used {
 		return body, first, err
 	}
-	var failed, problems []error // of the addresses that were tried, and of the lookups and the other addresses
+	var failed, problems []error // of addresses that were tried; of lookups and all other addresses
 	for addr, more := range f.candidates(ctx, host, &problems) {
 		if !first.IsValid() {
 			first = addr
 		}
-		// An address that hangs leaves time for the others.
+		// If this address hangs, there must be time left for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
 		if end, limited := ctx.Deadline(); limited && more {
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/2)

@@ -20,7 +20,7 @@ type Mode string
 // The modes. The zero value belongs to no policy.
 const (
 	None    Mode = "none"    // the domain wants to be treated as if it had no policy (section 8.3)
-	Testing Mode = "testing" // failures are reported and nothing else
+	Testing Mode = "testing" // failures are only reported
 	Enforce Mode = "enforce" // never deliver to a host that does not match or does not verify
 )
 
@@ -61,7 +61,7 @@ type Failure string
 // The failures of a policy. The empty one reports nothing.
 const (
 	FetchError    Failure = "sts-policy-fetch-error" // the policy could not be retrieved
-	PolicyInvalid Failure = "sts-policy-invalid"     // the host served something else than a valid policy
+	PolicyInvalid Failure = "sts-policy-invalid"     // the host served something other than a valid policy
 	WebPKIInvalid Failure = "sts-webpki-invalid"     // the certificate of the policy host did not verify
 )
 
@@ -82,12 +82,12 @@ type Result struct {
 	// could not be fetched; it does not weaken the policy that holds.
 	Failure Failure
 	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the
-	// lookup would have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
+	// lookup may not make a query or fetch that it needs, the store's ErrBusy, or the error of the caller's context.
 	Err error
 	Why string // explains the state in a few words of printable ASCII
 }
 
-// Error is a policy that could not be fetched.
+// Error is the error for a policy that could not be fetched.
 type Error struct {
 	Domain  string     // the policy domain
 	Failure Failure    // how to report it

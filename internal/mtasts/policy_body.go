@@ -33,7 +33,7 @@ var (
 	fieldName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]{0,31}$`)
 	// sts-policy-ext-value: UTF-8 without control characters.
 	fieldValue = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
-	// sts-text-record, and of its ids the first: "all entries except for the first SHALL be ignored" (section 3.2).
+	// sts-text-record, capturing its first id: "all entries except for the first SHALL be ignored" (section 3.2).
 	recordForm = regexp.MustCompile(`^v=STSv1(?:` + delimiter + extension + `)*?` + delimiter + `id=([!-:<>-~]+)(?:` +
 		delimiter + extension + `)*(?:` + delimiter + `)?$`)
 	// 1*32(ALPHA / DIGIT).
@@ -122,7 +122,7 @@ func parseMaxAge(s string) (time.Duration, bool) {
 	return time.Duration(seconds) * time.Second, true
 }
 
-// validPattern reports whether s is ["*."] Domain. Owner names and hosts in DNS may have underscores, patterns may not.
+// validPattern reports whether s is ["*."] Domain. Unlike other names in DNS, patterns may not have underscores.
 func validPattern(s string) bool {
 	return validDomain(strings.TrimPrefix(s, "*.")) && !strings.Contains(s, "_")
 }

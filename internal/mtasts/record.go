@@ -19,7 +19,7 @@ var (
 // not begin with "v=STSv1;" are discarded" first. The strings of each record are joined. The error is ErrNoRecord,
 // ErrManyRecords or ErrBadRecord.
 func RecordID(txts []string) (string, error) {
-	var record string // the last that was found
+	var record string // the last one found
 	found := 0
 	for _, txt := range txts {
 		version, _, ended := strings.Cut(txt, ";")

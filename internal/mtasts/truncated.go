@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// errTruncated is the end of a TCP connection without the TLS close_notify alert before it.
+// errTruncated means that a TCP connection ended without a TLS close_notify alert.
 var errTruncated = errors.New("connection closed without a TLS close_notify alert")
 
 // noEOF is a TCP connection below TLS. A client that sees it end has not received close_notify, and an attacker on the

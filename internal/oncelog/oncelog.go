@@ -19,7 +19,7 @@ const interval = time.Minute
 // Limiter counts the events of one kind. The zero value is ready to use, and it may be used concurrently.
 type Limiter struct {
 	mu     sync.Mutex
-	logged time.Time // the last time that an event was due; zero if none was
+	logged time.Time // when an event was last due; zero if none was
 	times  int       // events since then
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// addressLimit is the default of smtp_mx_address_limit: Postfix tries that many addresses of a destination, of both
-// families together, best preference first, and no more.
+// addressLimit is the default of smtp_mx_address_limit: Postfix tries at most that many addresses of a destination,
+// counting both families, best preference first.
 const addressLimit = 5
 
 // warnOfAddressLimit warns of a policy whose hosts Postfix may never try, because too many addresses come before them.

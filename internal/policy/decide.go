@@ -84,7 +84,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		return d.lacks(Need{Required: FactSet{STS: true}, Expected: expected(f, o, true)})
 	case !f.authentic() && promised:
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
-		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
+		// host. With an insecure MX RRset a client may use DANE but need not (RFC 7672 section 2.2.1).
 		return d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 	}
 	if hosts := f.daneUnknown(); hosts != 0 {
@@ -171,7 +171,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 }
 
 // bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS only smtps- hosts are
-// used, which byPrefix decides about. An unsigned null MX may be forged, and the policy is authentic.
+// used, and byPrefix decides about those. An unsigned null MX may be forged, but the policy is authentic.
 func bySTS(f *Facts, o *Options, d *Decision) bool {
 	forgedNull := f.MX.Null && !f.MX.signed()
 	switch {
@@ -206,8 +206,8 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 }
 
 // stsMatch returns what a certificate must name. Postfix has no pattern for exactly one label, so the MX hosts that the
-// policy allows are listed. Where it allows none of them, the patterns of the policy are listed, unless they would let
-// in a host that the policy keeps out; the second value then says how the policy fails.
+// policy allows are listed. Where it allows none of them, the patterns of the policy are listed, except those that
+// would match a host that the policy excludes; broken is then the failure of the policy.
 func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 	for i := range f.Hosts {
 		if h := f.Hosts[i].Name; prefix.ValidHost(h) && f.STS.Policy.Matches(h) {
@@ -230,10 +230,10 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 	return slices.Compact(match), broken
 }
 
-// secure answers with the policy that only the hosts in p.Match satisfy. It defers if one of these is an MX host, of a
-// signed MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a
-// valid certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from
-// it: it can share the certificate of another host. A name that is not a host name, or an empty list, also defers.
+// secure answers with the policy that only the hosts in p.Match satisfy. It defers if one of these is an MX host in a
+// signed MX RRset and its lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and
+// a valid certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail
+// from it: it can share the certificate of another host. A name that is not a host name, or an empty list, also defers.
 func secure(f *Facts, o *Options, d *Decision, r Reason, p TLSPolicy, why ...string) bool {
 	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
 	failed := func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(p.Match, h.Name) }

@@ -54,13 +54,13 @@ type TLSPolicy struct {
 // Decision is what Postfix gets, and why. The zero Decision defers.
 type Decision struct {
 	Verdict  Verdict
-	TLS      TLSPolicy // what applies, of Decide
-	Route    []Nexthop // what applies, of Route: the next hops to try, in order, on the port of implicit TLS
+	TLS      TLSPolicy // the policy that applies, set by Decide
+	Route    []Nexthop // set by Route: the next hops to try, in order, on the port of implicit TLS
 	Failure  string    // the reason for Defer: the fact that could not be obtained
 	Reason   Reason    // a word that tells decisions apart in metrics
 	Unsigned bool      // the policy rests on an MX RRset that DNSSEC does not protect
-	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with
-	// the default of smtp_mx_address_limit never tries that host; otherwise 0.
+	// InFront is the number of addresses before the first MX host that the policy allows; 0 unless they are so many
+	// that Postfix, with the default smtp_mx_address_limit, never tries that host.
 	InFront  int
 	Vanished bool     // an earlier promise of authenticated TLS is missing from an unsigned answer
 	Why      []string // explains the decision in sentences
@@ -114,7 +114,7 @@ func (d *Decision) none(r Reason, why ...string) bool {
 	return decided
 }
 
-// defers answers that mail must wait. It replaces what was decided before, and keeps the sentences.
+// defers answers that mail must wait. It replaces any earlier outcome, and keeps the sentences.
 func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
 	return decided
@@ -134,7 +134,7 @@ func (d *Decision) apply(r Reason, p TLSPolicy, why ...string) bool {
 	return decided
 }
 
-// Reason is a word for why a decision is what it is. Metrics have a time series for every value.
+// Reason is the reason for a decision in one word. Metrics have a time series for every value.
 type Reason string
 
 // The reasons. The zero Reason belongs to the zero Decision.

@@ -15,7 +15,7 @@ import (
 // MaxHosts is how many MX hosts of a domain are considered: a hostile domain with 1,500 must not cause 3,000 queries.
 const MaxHosts = 32
 
-// Facts is all that is known of what a decision depends on. With the zero Facts, Decide defers (except with ModeOff).
+// Facts are the facts for a decision that are known so far. With the zero Facts, Decide defers (except with ModeOff).
 type Facts struct {
 	Nexthop Nexthop
 	MX      MX
@@ -63,7 +63,7 @@ type Host struct {
 
 // Receiver is what is known about who receives a domain's mail. If it is this site, a route would be a mail loop.
 type Receiver struct {
-	Known bool   // false if that could not be found out
+	Known bool   // false if that could not be determined
 	Here  bool   // this site receives the mail
 	Why   string // the list, host or address that shows it, or what failed
 }

@@ -8,13 +8,13 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// SMTPPort is where mail goes unless a transport says otherwise (RFC 5321 section 4.5.4.2).
+// SMTPPort is the port for mail unless a transport names another one (RFC 5321 section 4.5.4.2).
 const SMTPPort = 25
 
 // Nexthop is a next hop as Postfix names it in a TLS policy lookup.
 type Nexthop struct {
 	Name string // a valid host name: A-labels, lower case, no final dot
-	Host bool   // the form [name]: this very host, without an MX lookup
+	Host bool   // the form [name]: the host itself, without an MX lookup
 	Port uint16 // SMTPPort or the port of implicit TLS
 }
 
@@ -56,8 +56,8 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 }
 
 // ParseName returns a host name in the one form that is looked up and compared: A-labels (U-labels are converted by UTS
-// 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
-// false for a name that Postfix does not accept.
+// 46, as Postfix does), lower case, no final dot. Underscores are allowed, because names in DNS can have them and
+// Postfix accepts them. It returns false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
 	if len(s) > 4*255 { // a U-label takes at most four times the octets of its A-label
 		return "", false

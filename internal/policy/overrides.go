@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// Override is one line of the overrides file. The zero Override has no effect. With any line there is no route.
+// Override is one line of the overrides file. The zero Override has no effect. Any line rules out a route.
 type Override struct {
 	Pattern string // the domain as the file has it: example.com or .example.com
 	Ignore  bool   // the domain gets NOTFOUND from both maps

@@ -13,7 +13,7 @@ package policy
 
 import "github.com/policyd/policyd/internal/promises"
 
-// Mode says what happens to decisions.
+// Mode determines how decisions are used.
 type Mode string
 
 // The modes: answer with the decision; decide, log and count but answer NOTFOUND; answer NOTFOUND to everything.

@@ -78,7 +78,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 		return a, true
 	case d.Verdict == Defer, source == SourceOverride,
 		source == SourceDANE && !slices.ContainsFunc(f.Hosts, Host.withTLSA):
-		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
+		// "dane" can also result from failed lookups of hosts that have no TLSA records.
 		return a, false
 	}
 	if prefixCounts(&f, &o) {

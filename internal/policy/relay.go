@@ -3,7 +3,7 @@ package policy
 import "github.com/policyd/policyd/prefix"
 
 // allHostsFailed defers, because no host could be looked up. A host in brackets without a prefix that Postfix's own
-// configuration names has no policy. It may be known to /etc/hosts only: deferring would stop all mail of this site.
+// configuration names gets no policy instead: if only /etc/hosts has it, deferring would stop all mail of this site.
 func allHostsFailed(f *Facts, d *Decision, failed string) bool {
 	local := f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None
 	switch {

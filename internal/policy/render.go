@@ -32,7 +32,7 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 	return socketmap.OK(reply)
 }
 
-// Reply returns what Postfix gets in a mode for a reply that was decided.
+// Reply returns what Postfix gets in mode m in place of the reply that was decided.
 func (m Mode) Reply(decided socketmap.Reply) socketmap.Reply {
 	if m == ModeReport || m == ModeOff {
 		return socketmap.NotFound()
@@ -71,7 +71,7 @@ func reportText(r *mtasts.Result) string {
 	if r.Failure != "" {
 		b.WriteString(" policy_failure=" + string(r.Failure))
 	}
-	if b.Len() > 50_000 { // half of what a reply may have
+	if b.Len() > 50_000 { // half of the limit for a reply
 		return ""
 	}
 	return b.String()

@@ -104,7 +104,7 @@ func (c Commands) run(ctx context.Context, p process) (out, complaint string, er
 	if dir := cmp.Or(c.ConfigDirectory, os.Getenv("MAIL_CONFIG")); dir != "" {
 		cmd.Env = append(cmd.Env, "MAIL_CONFIG="+dir)
 	}
-	cmd.WaitDelay = time.Second // a child that keeps the pipes open
+	cmd.WaitDelay = time.Second // a child process may keep the pipes open
 	err = cmd.Run()
 	for line := range strings.Lines(stderr.String()) {
 		line = strings.TrimSpace(line)

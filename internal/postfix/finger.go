@@ -46,14 +46,14 @@ func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialog
 }
 
 var (
-	// gaveUp matches what ends a verified connection before a mail could be sent.
+	// gaveUp matches messages about a verified connection that ended before mail could be sent.
 	gaveUp = regexp.MustCompile("^(SMTP service not available|EHLO rejected): |^(lost connection|timeout) while ")
-	// noSession matches what prevents a judgement.
+	// noSession matches messages about failures that prevent a verdict.
 	noSession = regexp.MustCompile("^(Failed to establish session|cannot load Certification Authority data|fatal:)")
 )
 
-// opinion reads the output of posttls-finger for an address. Text of the server only follows a fixed beginning of a
-// line, so it cannot imitate a verdict.
+// opinion reads the output of posttls-finger for an address. Text from the server never begins a line, so it cannot
+// imitate a verdict.
 func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 	where := fmt.Sprintf("%s[%s]:%d: ", addr.Addr(), addr.Addr(), addr.Port())
 	const failed, library = "the TLS handshake failed", "warning: TLS library problem: "

@@ -66,7 +66,7 @@ func matchesByPattern(table string) bool {
 // add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read
 // returns.
 func (l *matchList) add(text string, nesting int, read func(path string) (string, error)) error {
-	const maxNesting = 4 // of files that name files
+	const maxNesting = 4 // of files that include files
 	for _, token := range Tokens(text) {
 		switch {
 		case strings.HasPrefix(token, "!"):

@@ -61,7 +61,7 @@ func New(o Options) *Site {
 	return s
 }
 
-// Configure applies new options; what was read with others no longer counts.
+// Configure applies new options; data that was read with other options no longer counts.
 func (s *Site) Configure(o Options) {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.ExcludeDomains, o.OwnHosts = slices.Clone(o.ExcludeDomains), slices.Clone(o.OwnHosts)

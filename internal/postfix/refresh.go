@@ -76,7 +76,7 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	defer cancel()
 	v := readView(bounded, s.options.Load())
 	if v.err != nil && ctx.Err() != nil {
-		return nil, v.err // the caller's context has ended, which says nothing about Postfix
+		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
 	if old := s.latest.Load(); old != nil && v.settings == nil && v.commands.Postconf != "" {
 		v.settings = old.settings // for the Client

@@ -20,7 +20,7 @@ import (
 
 // view is everything that was read at one time. A new reading replaces it.
 type view struct {
-	options     *Options // that it was read with
+	options     *Options // the options that it was read with
 	read        time.Time
 	err         error // something could not be read: the domains received here are unknown
 	commands    Commands
@@ -31,7 +31,7 @@ type view struct {
 	relays      map[string]bool // hosts in brackets that Postfix itself delivers to
 	relayTables []tableQuery    // may have more of them
 	// files and interfaces are the state of the files and of the addresses of this machine before they were read.
-	files      map[string]os.FileInfo // nil: there is none, or it is out of reach
+	files      map[string]os.FileInfo // nil: there is none, or it cannot be read
 	interfaces string
 
 	mu       sync.Mutex
@@ -70,7 +70,7 @@ func (v *view) readMachine() error {
 		}
 	}
 	if v.options.LoopbackProbed {
-		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix can add it again
+		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix may add it back
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	if v.settings == nil {
 		v.settings = p
 	}
-	parents := func(parameter string) bool { // where the setting has tables, subdomains count
+	parents := func(parameter string) bool { // subdomains count for a setting that has tables
 		text := p["parent_domain_matches_subdomains"]
 		return strings.Contains(text, parameter) || strings.ContainsAny(text, ":/!")
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // judgeEgress counts a probe for or against a filter on our side; p.hosts is locked. An accepted connection, whatever
-// came of it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is
+// came of it, shows that the port gets through. A refusal is an answer and counts for neither. Only silence is
 // suspicious, and only while no host is open.
 func (p *Prober) judgeEgress(name string, f finding) {
 	o := p.options.Load()

@@ -1,5 +1,5 @@
-// Package probe finds out, away from any lookup, whether an smtps- host keeps its promise of implicit TLS (RFC 8314
-// section 3) on port 26, and remembers the verdict.
+// Package probe tests in the background, independently of lookups, whether an smtps- host keeps its promise of implicit
+// TLS (RFC 8314 section 3) on port 26, and remembers the verdict.
 //
 // A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies,
 // a positive banner and a positive reply to EHLO. If the host has usable TLSA records for the port, one of them must

@@ -45,7 +45,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Prober knows the verdicts. Make one with New and Run it.
+// Prober has the verdicts. Make one with New and Run it.
 type Prober struct {
 	dialogue func(context.Context, smtptls.Dialogue) smtptls.Transcript // smtptls.RunDialogue, except in tests
 	slots    *semaphore.Weighted                                        // one for each host that is being probed
@@ -67,8 +67,8 @@ type host struct {
 	wanted        bool          // it is due for a probe, now or after its wait
 	probing       bool          // a probe has begun; wanted then asks for another
 	retry         time.Time     // when a closed host, or one whose probe failed on our side, may be probed again
-	closedBackOff time.Duration // that led to retry
-	failedBackOff time.Duration // the same after probes that failed on our side
+	closedBackOff time.Duration // the back-off that led to retry
+	failedBackOff time.Duration // the back-off after probes that failed on our side
 	allowanceFull time.Time     // when an open host has its whole allowance of probes again
 }
 
@@ -114,7 +114,7 @@ func (p *Prober) Configure(o Options) {
 	}
 }
 
-// hostName returns the name under which a host is known, and false for what makes no promise about the port.
+// hostName returns the name under which a host is known, and false for a name that makes no promise about the port.
 func hostName(name string) (string, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return name, prefix.Of(name).ImplicitTLS()
@@ -187,7 +187,7 @@ func (p *Prober) wantedHost(name string, now time.Time) *host {
 	return h
 }
 
-// evict forgets hosts, open ones last, and of equals those that were not wanted for longest; p.hosts is locked.
+// evict forgets the hosts that were not wanted for longest, open ones after all others; p.hosts is locked.
 func (p *Prober) evict() {
 	all := slices.SortedFunc(maps.Values(p.hosts.Records), func(a, b *host) int {
 		return cmp.Or(openFirst(b, a), a.asked.Compare(b.asked))

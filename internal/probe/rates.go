@@ -15,7 +15,7 @@ import (
 const (
 	perSecond    = 10 // connections, in total
 	burst        = 40 // of these after a quiet time
-	netPerSecond = 1  // connections to one /24 or /48
+	netPerSecond = 1  // connections per second to one /24 or /48
 	netBurst     = 20 // of these after a quiet time
 	maxNetworks  = 4096
 )

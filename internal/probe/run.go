@@ -104,7 +104,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	p.hosts.Lock()
 	changed := false
 	h.probing = false
-	if p.hosts.Records[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
+	if p.hosts.Records[h.name] == h { // otherwise it was forgotten: the options changed, or others took its place
 		changed = p.settle(h, f, now)
 		p.judgeEgress(h.name, f)
 		if h.wanted {

@@ -25,7 +25,7 @@ const (
 )
 
 // before reports whether a host that is due is probed before another: those that were open first, then those that have
-// not failed or been put off; of equals the one that was wanted last, so that a flood of others does not delay it.
+// not failed or been put off; among equals the one wanted last, so that a flood of others does not delay it.
 func (h *host) before(other *host) bool {
 	return cmp.Or(openFirst(h, other), cmp.Compare(h.failedBackOff, other.failedBackOff),
 		other.asked.Compare(h.asked)) < 0
@@ -42,7 +42,7 @@ func (h *host) begin(now time.Time) {
 	h.wanted, h.probing = false, true
 }
 
-// wait returns how long a wanted host must still not be probed. It is due if that is zero or less.
+// wait returns how long to wait before a wanted host may be probed. It is due if that is zero or less.
 func (h *host) wait(now time.Time) time.Duration {
 	state, retry := h.valid(now).State, h.retry.Sub(now)
 	if state == Closed {
@@ -71,7 +71,7 @@ func (p *Prober) notify(h *host, now time.Time) {
 	}
 }
 
-// settle takes over what a probe has found about a host that is still known; p.hosts is locked. It reports whether the
+// settle stores what a probe has found about a host that is still known; p.hosts is locked. It reports whether the
 // state or its cause has changed.
 func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 	before := h.verdict

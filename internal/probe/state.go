@@ -10,7 +10,7 @@ import (
 
 // saved is the form of a host on disk, under its name.
 type saved struct {
-	// Port and Special are those of the Options: the verdict is worth nothing under others.
+	// Port and Special are those of the Options: the verdict is not valid under others.
 	Port    uint16 `json:"port"`
 	Special bool   `json:"special,omitempty"`
 	Verdict
@@ -18,7 +18,7 @@ type saved struct {
 	BackOff time.Duration `json:"back_off,omitempty"`
 }
 
-// encode returns a host in the form in which it is on disk, nil if there is no verdict about it.
+// encode returns a host in its form on disk, or nil if there is no verdict about it.
 func (p *Prober) encode(h *host) []byte {
 	if h.verdict.State == Unknown {
 		return nil

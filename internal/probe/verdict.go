@@ -26,7 +26,7 @@ const (
 	closedLife     = 24 * time.Hour
 )
 
-// finding is what a probe of a host has found out. Its Verdict is Unknown where the probe failed on our side: what was
+// finding is the result of the probe of a host. Its Verdict is Unknown where the probe failed on our side: what was
 // known before still holds.
 type finding struct {
 	Verdict
@@ -57,7 +57,7 @@ func addresses(ctx context.Context, res dns.Starter, host string) (all []netip.A
 	return slices.Compact(all), nil
 }
 
-// examine probes one host: every address it has, or none. limited is set for a probe that keeps to the rates.
+// examine probes one host: every address it has, or none. limited is set for a probe that obeys the rates.
 func (p *Prober) examine(ctx context.Context, name string, o *Options, limited bool) finding {
 	addrs, err := addresses(ctx, o.Resolver, name)
 	_, special := address.Ordinary(addrs)
@@ -67,8 +67,8 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	case len(addrs) == 0:
 		return finding{Verdict: closed(smtptls.NoAddress, "the host has no address")}
 	case !o.Special && special != nil:
-		// One among others closes the host: the others alone are not "every address", and Postfix would connect to
-		// this one too.
+		// One such address closes the host: the others alone are not "every address", and Postfix would connect to this
+		// one too.
 		return finding{Verdict: closed(smtptls.AddressNotAllowed, special.Error())}
 	case len(addrs) > MaxAddresses:
 		return finding{Verdict: closed(smtptls.AddressNotAllowed,
@@ -77,7 +77,7 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	if limited {
 		connections := addrs
 		if o.Postfix != nil {
-			connections = slices.Repeat(addrs, 2) // it connects once more to each
+			connections = slices.Repeat(addrs, 2) // Postfix's client connects to each address once more
 		}
 		if wait := p.rates.admit(connections); wait > 0 {
 			return finding{retryAfter: wait, Verdict: unknown("put off: its network has been probed a lot")}
@@ -95,7 +95,7 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
+	if err := group.Wait(); err != nil { // all other failures are in the transcripts
 		return finding{Verdict: unknown(err.Error())}
 	}
 	f := finding{Verdict: Judge(transcripts), transcripts: transcripts}
@@ -149,7 +149,7 @@ func Judge(transcripts []smtptls.Transcript) Verdict {
 	}
 	open, wrong := groups[outcomeOpen], groups[outcomeWrong]
 	undecided, silent, local := groups[outcomeUndecided], groups[outcomeSilent], groups[outcomeLocal]
-	var faults []string // that of the address that decides comes first
+	var faults []string // the reason of the address that decides comes first
 	for _, t := range slices.Concat(wrong, undecided, silent, local) {
 		faults = append(faults, t.Addr.Addr().String()+": "+t.Why)
 	}

@@ -71,11 +71,11 @@ type Sightings struct {
 	Last   Day    `json:"last"`   // the last such day
 	Days   uint16 `json:"days"`   // the number of days on which it was seen
 	Signed bool   `json:"signed"` // the MX RRset was secure when the promise was last seen
-	Recent uint32 `json:"-"`      // bit i is set if the promise was seen on the day Last - i
+	Recent uint32 `json:"-"`      // bit i: the promise was seen on the day Last - i
 }
 
-// add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
-// Sightings in the far future, which would hide it, are those of a wrong clock, if the present one is sure to be right.
+// add notes that the promise was seen on a day. A day in the past, from a peer or a clock that was set back, counts
+// too. Sightings in the far future would hide it. They are from a wrong clock, if the present one is surely right.
 func (s *Sightings) add(day Day, signed, sure bool) {
 	if sure && int(s.Last) >= int(day)+window {
 		s.First, s.Last = min(s.First, day), day
@@ -93,7 +93,7 @@ func (s *Sightings) add(day Day, signed, sure bool) {
 // within returns on how many of the last thirty days, today included, the promise was seen.
 func (s *Sightings) within(today Day) int {
 	if s.Days == 0 || s.Last > today {
-		// A last day in the future is a clock that was set back: count back from that day.
+		// If the last day is in the future, the clock was set back: count back from that day.
 		return bits.OnesCount32(s.Recent & (1<<window - 1))
 	}
 	age := today - s.Last
@@ -124,7 +124,7 @@ func (s *Sightings) merge(o Sightings) {
 	*s = a
 }
 
-// sightings are those of every kind, in the order of Kinds.
+// sightings has one element for each kind, in the order of Kinds.
 type sightings [3]Sightings
 
 // record is what is remembered about one domain.
@@ -136,7 +136,7 @@ type record struct {
 	released bool   // the latest hold ended early
 }
 
-// moment is in seconds since 1970, until 2106: there are many records.
+// moment is a time in seconds since 1970. It has 32 bits, enough until 2106, because there are many records.
 type moment uint32
 
 func (m moment) time() time.Time { return time.Unix(int64(m), 0) }
@@ -155,7 +155,7 @@ func (r *record) established(today Day) (kinds []Kind) {
 func (r *record) last() Day { return max(r.seen[0].Last, r.seen[1].Last, r.seen[2].Last) }
 
 // holdable reports whether an answer without the promise may be held back now: a hold is running, or none began within
-// the last HoldEvery. A hold that began in the future is left behind by a clock that was set back; it does not count.
+// the last HoldEvery. A hold that began in the future comes from before the clock was set back, and does not count.
 func (r *record) holdable(now time.Time) bool {
 	since := now.Sub(r.held.time())
 	switch {

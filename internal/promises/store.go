@@ -15,7 +15,7 @@ import (
 // MaxDomains bounds the memory. One domain takes about 130 bytes.
 const MaxDomains = 100_000
 
-// Mode says what happens when an unsigned promise disappears. It is the setting promises.vanished.
+// Mode determines what happens when an unsigned promise disappears. It is the setting promises.vanished.
 type Mode string
 
 // The modes. The zero value behaves like Alert.
@@ -154,7 +154,7 @@ func (s *Store) noteMissing(domain string, r *record, a Answer, now time.Time) {
 		}
 	case len(kinds) == 0:
 		r.missing, r.agreed = 0, 0
-	case r.missing == 0 || r.missing > moment(now.Unix()): // or the clock was set back
+	case r.missing == 0 || r.missing > moment(now.Unix()): // the clock may have been set back
 		r.missing = moment(now.Unix())
 		s.vanished++
 		h := r.history(now)
@@ -179,14 +179,14 @@ func (s *Store) noteMissing(domain string, r *record, a Answer, now time.Time) {
 func (s *Store) put(domain string, was, r record) {
 	switch {
 	case r == was:
-	case r.held == 0 && r.seen == (sightings{}): // nothing is worth keeping
+	case r.held == 0 && r.seen == (sightings{}): // there is nothing to keep
 		s.table.Delete(domain)
 	default:
 		s.table.Put(domain, r)
 	}
 }
 
-// Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
+// Forget removes what is remembered about a domain and ends a hold. It reports whether anything was remembered.
 func (s *Store) Forget(domain string) bool { return s.table.Forget(domain) }
 
 // Entry is one remembered domain. Its JSON form is stable.
@@ -216,7 +216,7 @@ func (s *Store) Get(domain string) (Entry, bool) {
 	return r.entry(domain, s.o.Now()), r.hasSeen()
 }
 
-// hasSeen reports whether a promise is remembered. After a hold only its time is.
+// hasSeen reports whether a promise is remembered. After a hold, only the time of the hold is remembered.
 func (r *record) hasSeen() bool { return r.seen != (sightings{}) }
 
 func (s *Store) list(keep func(*record) bool) []Entry {

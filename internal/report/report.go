@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Outcome is how mail to a next hop is sent under a decision.
+// Outcome is what a decision means for mail to a next hop.
 type Outcome string
 
-// The outcomes. AsBefore means that policyd has no policy: Postfix delivers as without it.
+// The outcomes. AsBefore means that policyd has no policy: Postfix delivers as it would without policyd.
 const (
 	AsBefore Outcome = "as-before"
 	DANE     Outcome = "dane"
@@ -41,7 +41,7 @@ type Report struct {
 	Since    time.Time `json:"since"`
 	Until    time.Time `json:"until"`
 	Recorded time.Time `json:"recorded,omitzero"`
-	// Mode is the mode of the daemon: with "report" nothing of this is answered to Postfix.
+	// Mode is the mode of the daemon: with "report" Postfix gets none of these answers.
 	Mode string `json:"mode"`
 	// Nexthops counts the next hops, and the fields below those with each outcome of the last lookup.
 	Nexthops int `json:"nexthops"`
@@ -70,7 +70,7 @@ type Report struct {
 // Waiting is a next hop to which mail would wait, or would have waited.
 type Waiting struct {
 	Nexthop string `json:"nexthop"`
-	// Still is set if the last lookup ended so too.
+	// Still is set if mail still waits after the last lookup.
 	Still bool `json:"still"`
 	// Lookups and Waits count in the time of the report. Lookups are remembered in groups, and a group that began
 	// before that time does not count. First is the first lookup that is remembered at all.
@@ -181,7 +181,7 @@ func (r *Report) add(nexthop string, rec *record) {
 	}
 	if rec.LastWait > 0 && rec.LastWait >= r.Since.Unix() {
 		lookups, waits := rec.since(r.Since.Unix())
-		r.Waiting = append(r.Waiting, Waiting{ // LastWait counts, whatever its period
+		r.Waiting = append(r.Waiting, Waiting{ // LastWait counts even if its period does not
 			Nexthop: nexthop, Still: rec.Last.Outcome == Wait, Lookups: max(lookups, 1), Waits: max(waits, 1),
 			First: time.Unix(rec.First, 0), LastWait: time.Unix(rec.LastWait, 0), Reason: rec.Reason,
 		})

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// MaxNexthops is how many next hops are remembered, each in at most about 700 bytes. The one looked up longest ago
-	// of a few goes first.
+	// MaxNexthops is how many next hops are remembered, each in at most about 700 bytes. To make room, the one looked
+	// up longest ago of a few is forgotten.
 	MaxNexthops = 20_000
 	// keep is how long a next hop is remembered after its last lookup.
 	keep = 30 * 24 * time.Hour
@@ -38,8 +38,8 @@ type Store struct {
 	dropped uint64 // guarded by the lock of table
 }
 
-// New returns a store with what is in the state directory. A state directory that cannot be used is logged, and tried
-// again while Run runs.
+// New returns a store with the content of the state directory. If the directory cannot be used, New logs that, and Run
+// tries again.
 func New(o Options) *Store {
 	return &Store{table: statedb.New(statedb.Options[*record]{
 		Dir: o.StateDir, Name: "report.db", Bucket: "report-2", Log: o.Log,
@@ -55,8 +55,8 @@ func New(o Options) *Store {
 	})}
 }
 
-// Record remembers a lookup. It never waits for the disk. Call repeated for each further lookup that got the same
-// answer, as long as it is known to be right: unless mail waits, it takes no lock.
+// Record remembers a lookup. It never waits for the disk. Call repeated for each further lookup that gets the same
+// answer while that answer is known to be valid. It takes no lock unless mail waits.
 func (s *Store) Record(l Lookup) (repeated func()) {
 	now := time.Now().Unix()
 	l.Reason = l.Reason[:min(len(l.Reason), maxReason)]
@@ -99,7 +99,7 @@ func (s *Store) Sum(since time.Time) Report {
 	return r
 }
 
-// Run writes changes to the state directory until ctx ends, and what is left then.
+// Run writes changes to the state directory until ctx ends, and then the remaining ones.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(writeInterval)
 	defer tick.Stop()

@@ -40,7 +40,7 @@ func (s *Set) sources() (list []string) {
 		entries, _ := os.ReadDir(dir) // a directory that does not exist has no files
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
-			// Names by hash point to another file of the same directory.
+			// The hashed names are links to other files of the same directory.
 			if target, err := os.Readlink(path); err == nil && !strings.Contains(target, "/") {
 				continue
 			}

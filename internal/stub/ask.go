@@ -61,7 +61,7 @@ func (s *Stub) ask(ctx context.Context, st *state, q dnsmsg.Query, until time.Ti
 			break
 		}
 	}
-	// If the caller left before a server could answer, that says nothing about the servers.
+	// If the caller gave up before a server could answer, that says nothing about the servers.
 	if ctx.Err() == nil || at.Sub(began) >= st.options.Timeout {
 		st.health.failed(q.Question(), began, reason)
 	}
@@ -72,14 +72,14 @@ func (s *Stub) ask(ctx context.Context, st *state, q dnsmsg.Query, until time.Ti
 	return nil, failed
 }
 
-// query sends a query once. It notes in the health of the servers whether this one answers, and after how long.
+// query sends a query once. It records in the health of the servers whether this one answers, and how fast.
 func (s *Stub) query(ctx context.Context, st *state, server *server, q dnsmsg.Query, sent time.Time,
 	timeout time.Duration,
 ) (answer *dnsmsg.Answer, took time.Duration, err error) {
 	answer, err = s.exchange(server, ctx, q, sent.Add(timeout))
 	took = time.Since(sent)
 	if err != nil && ctx.Err() != nil {
-		return nil, took, err // the caller left, which is not a failure of the server
+		return nil, took, err // the caller gave up, which is not a failure of the server
 	}
 	if err != nil || took >= slowAnswer {
 		st.health.suspect.Store(true)
@@ -96,7 +96,7 @@ func (s *Stub) send(ctx context.Context, st *state, server *server, q dnsmsg.Que
 	return s.exchange(server, ctx, q, time.Now().Add(st.options.Timeout))
 }
 
-// rcodeLabel is the Rcode of Options.Observe.
+// rcodeLabel returns the rcode that Options.Observe gets.
 func rcodeLabel(answer *dnsmsg.Answer, err error) string {
 	switch {
 	case err == nil:
@@ -107,8 +107,8 @@ func rcodeLabel(answer *dnsmsg.Answer, err error) string {
 	return "error"
 }
 
-// SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), those of
-// other names on a CNAME chain included, or false if the server returns none (RFC 4035 section 3.2.1). It is for
+// SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), including
+// those of other names on a CNAME chain, or false if the server returns none (RFC 4035 section 3.2.1). It is for
 // display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	st := s.current.Load()

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	slowAnswer = time.Second     // from here on an answer is late
+	slowAnswer = time.Second     // an answer that takes longer is late
 	minOutage  = 5 * time.Second // how long every lookup must have failed before an outage is reported
 	// quietOutage applies to machines with few lookups, where too few names fail for an outage to be reported. There, a
 	// success at least quietOutage after the first failure ends an outage.
@@ -35,8 +35,8 @@ type health struct {
 type streak struct {
 	since          time.Time      // when the first of them began; zero: none has failed
 	questions      []dns.Question // the last three, for different names
-	reason         string         // of the last failure
-	ownQueryFailed bool           // a query of our own has failed too
+	reason         string         // for the last failure
+	ownQueryFailed bool           // Run's own query has failed too
 }
 
 // needsCheck reports whether Run should send the servers a query of its own, to learn whether they answer in time. The

@@ -13,7 +13,7 @@ import (
 // Server is a recursive resolver to ask.
 type Server struct {
 	Addr    netip.AddrPort
-	TLSName string // that its certificate must have, for DNS over TLS (RFC 7858); "" for plain DNS
+	TLSName string // the name in its certificate, for DNS over TLS (RFC 7858); "" for plain DNS
 }
 
 // String returns the server in the form of the settings.

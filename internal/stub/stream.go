@@ -23,28 +23,28 @@ const (
 	idleStream = 10 * time.Second
 	// dialTimeout bounds the opening of a stream, which continues after the query that needed it has been given up.
 	dialTimeout = 5 * time.Second
-	// writeTimeout bounds a write to a stream. A server that does not read for so long is not asked over it any more.
+	// writeTimeout bounds a write to a stream. A write that blocks for longer closes the stream.
 	writeTimeout = time.Second
 	// maxUseless is how often a query is sent again after a stream was lost without having answered anything. A server
 	// that accepts one query per connection may reset it while the answer is in transit.
 	maxUseless = 5
 	maxStreams = 3 // per server
-	// After stallTime without a message, a stream on which queries wait gets no more of them, unless the server has
-	// maxStreams of them already.
+	// After stallTime without a message, a stream on which queries wait gets no further queries, unless the server
+	// already has maxStreams streams.
 	stallTime = 500 * time.Millisecond
 )
 
 // errLost is returned for a query whose stream was closed before its answer came.
 var errLost = errors.New("the connection was closed")
 
-// stream is a TCP or TLS connection to a server, which stays open for further queries. They wait concurrently, and the
-// answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
+// stream is a TCP or TLS connection to a server, which stays open for further queries. Many queries wait at the same
+// time, and their answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
 //
 // run opens the connection and reads from it. ask registers a query as pending, sends it when the connection is open,
 // and waits: deliver, expire or end finishes it.
 type stream struct {
 	ready    chan struct{} // closed when it is open, or could not be opened
-	messages atomic.Int64  // that have arrived
+	messages atomic.Int64  // messages that have arrived
 	writing  sync.Mutex    // guards writes: the next would extend the deadline of one that is blocked
 
 	mu       sync.Mutex
@@ -54,8 +54,8 @@ type stream struct {
 	progress time.Time           // when a message last arrived, or the only waiting query was sent
 }
 
-// pending is a query that waits for its answer; the mutex of the stream guards it. It keeps its ID until then: a late
-// answer to an earlier query that had the ID may come first.
+// pending is a query that waits for its answer; the mutex of the stream guards it. It keeps its ID even after a message
+// that does not answer it, which may be a late answer to an earlier query.
 type pending struct {
 	question dnsmsg.Query
 	id       uint16

@@ -52,14 +52,14 @@ type Stub struct {
 	mu            sync.Mutex    // guards replacing current, and retestedAt
 	retestedAt    time.Time     // when RetestSoon last had an effect
 	current       atomic.Pointer[state]
-	outages       atomic.Uint32 // ended outages of all lists of servers: dns.Epoch.Failures, which never decreases
+	outages       atomic.Uint32 // outages that have ended, for all servers: dns.Epoch.Failures; never decreases
 }
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
 	options Options
 	list    []Server
-	servers []*server // those of the list, with their connections
+	servers []*server // the servers of list, with their connections
 	health  *health
 	Outcome           // of the self-test
 	checked time.Time // when a self-test last had a result
@@ -130,7 +130,7 @@ func (s *Stub) use(o Options, servers []Server) {
 		old.close()
 		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
 		log.Info("using DNS servers", "trusted", trusted)
-		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
+		// No warning if the caller chose TrustNever, or if the same servers were not trusted before either.
 		if !trusted && o.Trust != TrustNever && (!sameServers || wasTrusted) {
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}

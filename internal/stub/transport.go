@@ -38,8 +38,8 @@ type server struct {
 
 	failing atomic.Bool // it did not answer the last query
 	// logged is the problem that was logged last, "" after its end. A domain with slow name servers makes a server look
-	// silent or late for a moment, as often as its owner likes: that is logged at most once per minute, and its end if
-	// it was.
+	// silent or late for a moment, as often as its owner likes. So a problem is logged at most once per minute, and its
+	// end only if the problem was.
 	logged string
 	limit  oncelog.Limiter
 }
@@ -73,7 +73,7 @@ func (s *server) exchange(ctx context.Context, q dnsmsg.Query, until time.Time) 
 }
 
 // overUDP sends a query over an idle socket to a loopback address, or over a new one: a query to any other address has
-// its own port (RFC 5452 section 9.2). After an error of an idle socket, which may be that of an earlier query, the
+// its own port (RFC 5452 section 9.2). After an error of an idle socket, which an earlier query may have caused, the
 // query is sent again.
 func (s *server) overUDP(ctx context.Context, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {
 	for {

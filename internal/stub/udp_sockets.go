@@ -60,7 +60,7 @@ func (s *server) keep(c *socket) {
 	}
 }
 
-// retire closes an idle socket. A socket that a query is using is closed when that ends.
+// retire closes an idle socket. A socket in use is closed when its query ends.
 func (s *server) retire(c *socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

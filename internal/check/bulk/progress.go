@@ -12,13 +12,13 @@ import (
 type Progress struct {
 	Out         io.Writer    // nil shows nothing
 	Terminal    bool         // Out is a terminal
-	Total, Done atomic.Int64 // the domains that have been read so far, and those of them that are done
+	Total, Done atomic.Int64 // the numbers of domains that have been read so far, and that are done
 	Complete    atomic.Bool  // the whole list has been read
 
 	began time.Time
 }
 
-// Start begins to show the progress. The function that it returns shows it once more and ends it.
+// Start begins to show the progress. The function that it returns shows the progress a last time and stops.
 func (p *Progress) Start() (stop func()) {
 	p.began = time.Now()
 	if p.Out == nil {

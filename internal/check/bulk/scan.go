@@ -40,14 +40,14 @@ type Options struct {
 // check checks one domain.
 type check func(ctx context.Context, domain string) report.Report
 
-// Scan checks the domains of a list as Lines reads it. The error is that of reading, of writing or of ctx. Reports that
-// were written before an error are complete.
+// Scan checks the domains of a list as Lines reads it. The error comes from reading, from writing or from ctx. Reports
+// that were written before an error are complete.
 func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, error) {
 	if o.Progress == nil {
 		o.Progress = &Progress{}
 	}
 	lines := make(chan string, readAhead)
-	var failed error // of reading; written before lines is closed
+	var failed error // the error of reading; set before lines is closed
 	// A reader that blocks, such as a terminal, cannot be interrupted, so Scan does not wait for it.
 	go func() {
 		defer close(lines)
@@ -70,7 +70,7 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 }
 
 // Lines calls f with the domain in each line of a list. A line can also have an address, whose local part is left out.
-// Comments begin with #. The error is that of reading, or names a line that is too long.
+// Comments begin with #. The error comes from reading, or names a line that is too long.
 func Lines(list io.Reader, f func(domain string)) error {
 	scanner, n, comment := bufio.NewScanner(list), 1, regexp.MustCompile(`^(([^"]|"(\\.|[^"\\])*")*?)(^|\s)#.*`)
 	scanner.Buffer(nil, longestLine)
@@ -150,8 +150,8 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-// ReadDone returns the domains in the output of an earlier scan. A line that is not complete, because the scan was
-// interrupted, does not count.
+// ReadDone returns the domains in the output of an earlier scan. An incomplete line, from a scan that was interrupted,
+// does not count.
 func ReadDone(earlier io.Reader) (map[string]bool, error) {
 	done := map[string]bool{}
 	scanner := bufio.NewScanner(earlier)

@@ -74,13 +74,13 @@ func Codes() []Code {
 		{"-banner", Error, false, "%s does not greet with 220."},
 		{"-ehlo", Error, false, "%s does not accept EHLO."},
 		{"-tls-handshake", Error, false, "%s cannot complete the TLS handshake."},
-		{"-certificate-chain", Error, false, "%s shows a certificate that does not lead to a trusted root."},
-		{"-certificate-expired", Error, false, "%s shows a certificate that has expired, or is not valid yet."},
-		{"-certificate-name", Error, false, "%s shows a certificate that is not for the MX host name with its prefix."},
-		{"-certificate-rules", Error, false, "%s shows a certificate that breaks a rule of OpenSSL, so Postfix " +
+		{"-certificate-chain", Error, false, "%s presents a certificate that does not lead to a trusted root."},
+		{"-certificate-expired", Error, false, "%s presents a certificate that has expired, or is not valid yet."},
+		{"-certificate-name", Error, false, "%s presents a certificate that lacks the MX host name with its prefix."},
+		{"-certificate-rules", Error, false, "%s presents a certificate that breaks a rule of OpenSSL, so Postfix " +
 			"refuses it. policyd detected this itself, without posttls-finger."},
 		{"-postfix", Error, false, "%s is refused by the TLS client of Postfix, as posttls-finger reports."},
-		{"-disputed", Warning, false, "%s shows a certificate that Postfix verifies, but policyd does not: another " +
+		{"-disputed", Warning, false, "%s presents a certificate that Postfix verifies and policyd does not: another " +
 			"sender may refuse it, and policyd does not use port 26 of the host."},
 		{"-not-judged", Info, true, "%s cannot be judged from here: policyd does not speak the TLS of the host, or " +
 			"does not know a rule for its certificate. Postfix may deliver."},
@@ -119,7 +119,7 @@ func Codes() []Code {
 	return all
 }
 
-// CodeOf returns the documentation of a code. A code without one is a bug that a test finds.
+// CodeOf returns the documentation of a code. A test ensures that every code has one.
 func CodeOf(name string) Code {
 	for _, c := range Codes() {
 		if c.Code == name {

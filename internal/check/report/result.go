@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Report is what is known about one domain.
+// Report has everything that is known about one domain.
 type Report struct {
 	Input    string    `json:"input"`  // the domain as it was given
 	Domain   string    `json:"domain"` // as it is looked up: A-labels, lower case
@@ -37,7 +37,7 @@ type Report struct {
 	Nexthop  string    `json:"nexthop"`  // the domain once more, under the name that policyd query uses
 }
 
-// Exit returns the exit status for one domain: 0 consistent, 1 errors, 3 it could not be tested.
+// Exit returns the exit status for one domain: 0 if it is consistent, 1 for errors, 3 if it could not be tested.
 func (r Report) Exit() int {
 	switch {
 	case slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Error }):
@@ -98,8 +98,8 @@ type Host struct {
 type TLSA struct {
 	State   string   `json:"state"`             // usable, unusable, absent, unreachable, failed or unknown
 	Records []string `json:"records,omitempty"` // as in a zone file
-	// Matches reports whether a record matches every certificate that the host showed; omitted if none was seen, or no
-	// record is usable.
+	// Matches reports whether a record matches every certificate that the host presented; omitted if none was seen, or
+	// no record is usable.
 	Matches *bool  `json:"matches,omitempty"`
 	Why     string `json:"why,omitempty"`
 }
@@ -121,7 +121,7 @@ type Connection struct {
 	Protocol    string           `json:"protocol,omitempty"`
 	Cipher      string           `json:"cipher,omitempty"`
 	Certificate *Certificate     `json:"certificate,omitempty"`
-	Dialogue    []string         `json:"dialogue,omitempty"` // with "C: " or "S: " before each line, if asked for
+	Dialogue    []string         `json:"dialogue,omitempty"` // with "C: " or "S: " before each line; only on request
 }
 
 // The results of a Connection.
@@ -132,7 +132,7 @@ const (
 	ResultSkipped  = "skipped"
 )
 
-// Certificate is the certificate that a host showed.
+// Certificate is the certificate that a host presented.
 type Certificate struct {
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
@@ -166,12 +166,12 @@ type TLSRPT struct {
 type Finding struct {
 	Code      string   `json:"code"`
 	Severity  Severity `json:"severity"`
-	Host      string   `json:"host,omitempty"` // what it is about; empty for the domain
+	Host      string   `json:"host,omitempty"` // the host; empty for a finding about the domain
 	Addresses []string `json:"addresses,omitempty"`
 	Port      uint16   `json:"port,omitempty"`
 	Text      string   `json:"text"`
 	Untested  bool     `json:"untested,omitempty"` // it could not be tested, which says nothing about the domain
-	Zone      []string `json:"zone,omitempty"`     // lines for a zone file, of hints
+	Zone      []string `json:"zone,omitempty"`     // lines for a zone file, in hints
 }
 
 // Severity is what a finding means for mail.

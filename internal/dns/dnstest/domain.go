@@ -24,7 +24,7 @@ type Domain struct {
 	STS string
 }
 
-// Publish answers every question that a sender has about a domain.
+// Publish sets the answers to all questions that a sender asks about a domain.
 func (s *Server) Publish(d Domain) {
 	set := func(name string, t dns.Type, records ...string) {
 		s.Set(name, t, Answer{Secure: d.Secure, TTL: d.TTL, Records: records})

@@ -59,7 +59,7 @@ func Start(address string) (*Server, error) {
 		}
 		udp, err := net.ListenPacket("udp", tcp.Addr().String())
 		if err != nil {
-			_ = tcp.Close() // the port is taken for UDP
+			_ = tcp.Close() // the port is in use for UDP
 			continue
 		}
 		s.addr = tcp.Addr().String()
@@ -127,7 +127,7 @@ func (s *Server) SetOther(a Answer) {
 	s.other = a
 }
 
-// SetValidating sets whether answers may have the AD bit, those to the self-test included.
+// SetValidating sets whether answers may have the AD bit, including those to the self-test.
 func (s *Server) SetValidating(yes bool) { s.weak.Store(!yes) }
 
 // SetEchoAD makes the server copy the AD bit of each query into its answer, as some forwarders do.

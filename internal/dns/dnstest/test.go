@@ -9,8 +9,8 @@ import (
 
 var started atomic.Uint32
 
-// New starts a server on loopback for a test and stops it with it. Its address is its own, and no connection goes out
-// from there: when it has stopped, its port refuses and is free for another one.
+// New starts a server on loopback, and stops it when the test ends. It has an address to itself, from which no
+// connection is made. Once it has stopped, its port refuses connections, and another server can use the port.
 func New(t testing.TB) *Server {
 	t.Helper()
 	process, number := os.Getpid(), started.Add(1)
