@@ -1,5 +1,5 @@
-// Package docs_test keeps the documentation true: the table of packages, the entries for log messages, and the
-// language of all text.
+// Package docs_test checks the documentation against the code: the table of packages, the entries for log messages, and
+// the language of all text.
 package docs_test
 
 import (

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patterns are expressions that make a text hard to read for people who learnt English as a foreign language, with what
-// to write in their place. The list is short on purpose: it catches habits, not every mistake.
+// patterns are expressions that make a text hard to read, above all in a foreign language, with what to write in their
+// place. The list is short on purpose: it catches habits, not every mistake.
 var patterns = []struct {
 	expression *regexp.Regexp
 	except     *regexp.Regexp // matches that are fine; nil: none

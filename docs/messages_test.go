@@ -20,7 +20,7 @@ var (
 )
 
 // TestMessages compares the messages in troubleshooting.md with those in the code: warnings and errors in the log, and
-// the warnings of `policyd status`. "…" stands for what differs from time to time.
+// the warnings of `policyd status`. "…" stands for the variable parts.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	code, other := map[string]string{}, map[string]bool{} // code: message to file; other: further warnings of the status

@@ -27,8 +27,8 @@ func newReload(c *common) *cobra.Command {
 		Use:   "reload",
 		Short: "Make the running daemon read its settings again",
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and report the result. If
-they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with:
---config only says where its admin socket is, and a file that the daemon does not read is checked.
+they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with.
+--config serves only to find its admin socket; if the daemon does not read that file, the command checks the file.
 
 Exit status: 0 the new settings are in effect, 1 the daemon is not running, or you have no access to its socket, 2
 usage, or the new settings have a mistake.`,

@@ -31,7 +31,7 @@ func checkValue(level, attribute, value string, earlier []string) error {
 	case attribute == "protocols" && !protocols.MatchString(value):
 		return fmt.Errorf("protocols=%s: write TLS versions, such as >=TLSv1.2 or !TLSv1:!TLSv1.1", value)
 	case attribute == "tafile" && level != "verify" && level != "secure":
-		return fmt.Errorf("tafile= goes with the levels verify and secure only, not with %s", level)
+		return fmt.Errorf("tafile= is valid only with the levels verify and secure, not with %s", level)
 	case attribute != "match":
 	case level == "fingerprint":
 		if strings.Trim(value, "0123456789abcdefABCDEF:|") != "" {

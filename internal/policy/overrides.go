@@ -111,7 +111,7 @@ func checkPolicy(policy string) error {
 		case value == "":
 			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
 		case attribute == "match" && level != "fingerprint" && level != "verify" && level != "secure":
-			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
+			return fmt.Errorf("match= is valid only with the levels fingerprint, verify and secure, not with %s", level)
 		}
 		if err := checkValue(level, attribute, value, fields[1:i+1]); err != nil {
 			return err

@@ -30,7 +30,7 @@ func byVanishedPromise(f *Facts, o *Options, d *Decision) bool {
 	}
 	if resolverMatters && !f.Validates {
 		kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
-		d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
+		d.because("the domain had DANE; whether it still has is unknown, because the resolver does not validate now")
 		if len(kinds) == 0 || withdrawn(f, kinds) {
 			return undecided
 		}

@@ -29,7 +29,7 @@ func Survey(f Facts, o Options) Decision {
 		ends := rule(&f, &o, &alone)
 		switch {
 		case alone.Verdict == Apply:
-			alone.Why = []string{string(source) + " alone would have said: " + alone.TLS.text()}
+			alone.Why = []string{string(source) + " alone would have answered: " + alone.TLS.text()}
 		case ends: // it defers
 			alone.Why = nil
 		case len(alone.Why) == 0 && silent != "":

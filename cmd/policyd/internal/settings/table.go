@@ -79,12 +79,12 @@ func (s *Settings) Tables() (all []Table) {
 			"in servers; it never trusts 127.0.0.11, 127.0.0.53 and 127.0.0.54, which forward to resolvers "+
 			"elsewhere. Whatever the setting, a resolver that fails its self-test is not trusted.")
 	add("timeout", &s.DNS.Timeout, "3s", duration(10*time.Millisecond, 30*time.Second),
-		"Timeout of the first query to a server. The second query waits 5/3 of it, and a whole lookup takes at most "+
-			"four times as long.")
+		"Timeout of the first query to a server. The second query waits 5/3 as long, and a whole lookup takes at "+
+			"most four times as long.")
 	add("self_test", &s.DNS.SelfTest, []string{".", "com."},
 		list("a list of at least one domain name", 1, most, func(s string) bool { return s == "." || hostName(s) }),
-		"Names with a signed NS RRset, for which a validating resolver must set the AD bit. Change them only if the "+
-			"root zone is a private one.")
+		"Names with a signed NS RRset, for which a validating resolver must set the AD bit. Change them only if "+
+			"you use a private root zone.")
 	add("second_opinion", &s.DNS.SecondOpinion, "",
 		restart(of(`a DNS server with TLS, such as "tls://name@192.0.2.1:853"`, optional(secondOpinion))),
 		"A resolver elsewhere. It is asked only about a promise that vanished, and only with promises.vanished = "+
@@ -110,7 +110,7 @@ func (s *Settings) Tables() (all []Table) {
 	add("mta_sts", &s.Policy.MTASTS, true, boolean(), "Whether MTA-STS (RFC 8461) is applied.")
 	table("mta_sts", "How MTA-STS policies are fetched.")
 	add("proxy_from_environment", &s.MTASTS.ProxyFromEnvironment, false, boolean(),
-		"Whether to use the proxy that the environment variables HTTPS_PROXY and NO_PROXY of the process name.")
+		"Whether to use the proxy that the process has in its environment variables HTTPS_PROXY and NO_PROXY.")
 	table("promises", "The memory of promises: which next hops promised authenticated TLS, kept in cache.state_dir.")
 	add("vanished", &s.Promises.Vanished, "alert", oneOf("off", "alert", "hold"),
 		"What happens when a promise that was seen on at least 3 of the last 30 days is missing from an unsigned "+
@@ -121,8 +121,8 @@ func (s *Settings) Tables() (all []Table) {
 		"Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server "+
 			"is not trusted and never delays a lookup.")
 	add("url", &s.Fleet.URL, "", restart(of("a redis://, rediss:// or unix:// URL", optional(fleetURL))),
-		`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A `+
-			`Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that `+
+		`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". `+
+			`For a Sentinel, add the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that `+
 			"nothing is shared.")
 	add("key_file", &s.Fleet.KeyFile, "", restart(path),
 		"File with the site key, which policyd fleet key prints. All nodes have the same key. Required with url.")
@@ -153,8 +153,8 @@ func (s *Settings) Tables() (all []Table) {
 		"Additional names of this host. A domain with one of them among its MX hosts never gets a route, because "+
 			"that would cause a mail loop.")
 	add("helo_name", &s.Port26.HeloName, "", of("a host name", optional(hostName)),
-		"The name in EHLO for probes and policyd check on a machine without Postfix. Where Postfix is installed they "+
-			"use its smtp_helo_name. Empty without Postfix means the address of this machine in brackets, which many "+
+		"The name in EHLO for probes and policyd check on a machine without Postfix. Where Postfix is installed, they "+
+			"use its smtp_helo_name. If there is no name, they use the address of this machine in brackets, which many "+
 			"receivers refuse behind NAT and from containers.")
 	add("probe_special_addresses", &s.Port26.ProbeSpecialAddresses, false, boolean(),
 		"Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. "+
@@ -179,10 +179,10 @@ func (s *Settings) Tables() (all []Table) {
 		"Address for Prometheus, such as 127.0.0.1:9526, with /metrics, /-/healthy and /-/ready. Empty means no "+
 			"listener.")
 	table("log", "The log goes to standard error.")
-	add("level", &s.Log.Level, "info", oneOf("debug", "info", "warn", "error"), "Least severe level that is logged.")
+	add("level", &s.Log.Level, "info", oneOf("debug", "info", "warn", "error"), "Lowest level that is logged.")
 	add("format", &s.Log.Format, "auto", restart(oneOf("auto", "text", "json")),
-		"text has a time in each line, json one object per line. auto is text, and under systemd text with the "+
-			"priorities of the journal and without a time.")
+		"text writes a line with a time, json an object per line. auto means text; under systemd the lines have the "+
+			"priorities of the journal and no time.")
 	add("lookups", &s.Log.Lookups, "changes", oneOf("all", "changes", "none"),
 		"Which decisions are logged: all of them, only those that differ from the previous one for the same next hop "+
 			"(changes), or none.")
