@@ -29,7 +29,7 @@ const (
 	postfix310 = source + "/bin/postfix310/root"
 )
 
-// TestMail runs all cases with the Postfix that is installed.
+// TestMail runs all cases with the installed Postfix.
 func TestMail(t *testing.T) {
 	l := newLab(t, lab.Options{})
 	run(t, l, cases.Build(l))

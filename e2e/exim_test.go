@@ -105,7 +105,7 @@ func block(t *testing.T, page []byte, name string) string {
 	return string(found[1])
 }
 
-// secret is in every mail.
+// secret is part of every mail.
 const secret = "secret-of-this-mail"
 
 // mtaDomains are the domains that a mail server other than Postfix sends to.

@@ -35,7 +35,7 @@ key_file = %q
 pull = "1s"
 `
 
-// site makes the nodes of a fleet.
+// site creates the nodes of a fleet.
 type site struct {
 	lab *lab.Lab
 	dir string

@@ -246,7 +246,7 @@ func firstPEM(text []byte) []byte {
 	return block.Bytes
 }
 
-// oldTLS is a TLS 1.2 server without the extension of RFC 5746, which no library still provides: RSA key exchange with
+// oldTLS is a TLS 1.2 server without the extension of RFC 5746, which every library now includes: RSA key exchange with
 // AES-128-GCM. It ends after the handshake.
 func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 	return func(conn net.Conn) net.Conn {

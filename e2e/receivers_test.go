@@ -65,12 +65,12 @@ type judgement struct {
 // speaks is a receiver with a certificate.
 func speaks(c *tls.Certificate) smtptest.Behaviour { return smtptest.Behaviour{Cert: c} }
 
-// leafWith is a receiver whose certificate, issued by a root, has changes.
+// leafWith is a receiver whose certificate, issued by a root, differs from a sound one by changes.
 func leafWith(changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour { return speaks(chain(f.leaf(f.ca(nil), changes...))) }
 }
 
-// below is a receiver whose intermediate certificate has changes.
+// below is a receiver whose intermediate certificate differs from a sound one by changes.
 func below(changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		i := f.ca(f.ca(nil), changes...)
@@ -78,7 +78,7 @@ func below(changes ...change) func(*forge) smtptest.Behaviour {
 	}
 }
 
-// says is a receiver with a good certificate and another behaviour.
+// says is a receiver with a good certificate and unusual behaviour.
 func says(b smtptest.Behaviour) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		b.Cert = chain(f.leaf(f.ca(nil)))
@@ -106,7 +106,7 @@ func many(n int) func(*forge) smtptest.Behaviour {
 	}
 }
 
-// twins is a receiver that sends two intermediates with one name, of which the first has changes, and perhaps another key.
+// twins is a receiver that sends two intermediates of one name. The first has changes and may have another key.
 func twins(otherKey bool, changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		root := f.ca(nil)

@@ -148,7 +148,7 @@ func (m *matrix) round(s *lab.Server, p *daemon.Process, round string) {
 	}
 }
 
-// askPlainly asks a resolver for all records that there are or might be.
+// askPlainly asks a resolver for all records that exist or might exist.
 func (m *matrix) askPlainly(ctx context.Context, s *lab.Server) {
 	var group errgroup.Group
 	group.SetLimit(8)
@@ -181,7 +181,7 @@ func (m *matrix) print(servers []*lab.Server) {
 	fmt.Print(b.String())
 }
 
-// answer is a reply as the table of keys has it: reasons are not compared.
+// answer returns a reply in the notation of the table of keys, which has no reasons.
 func answer(r socketmap.Reply) string {
 	switch r.Status {
 	case socketmap.StatusOK:

@@ -29,7 +29,7 @@ func question() socketmap.Request {
 	return socketmap.Request{Map: "tls-policy", Key: "override.example"}
 }
 
-// TestInDebian is the life of the package on a clean Debian: each part continues where the last one ended.
+// TestInDebian installs, uses and removes the package on a clean Debian: each part continues where the last one ended.
 func TestInDebian(t *testing.T) {
 	deb, next := build(t, "deb", "v1.0.0"), build(t, "deb", "v1.0.1")
 	d := newTree(t)
@@ -135,7 +135,7 @@ func journal(t *testing.T, d *tree) {
 	require.Empty(t, commands, "commands of the guide that are not tested here")
 }
 
-// restarts is what must not be noticed: the listeners stay, and no lookup fails or has a weaker answer.
+// restarts checks that clients do not notice a restart: the listeners stay, and no lookup fails or has a weaker answer.
 func restarts(t *testing.T, d *tree) {
 	opened := d.sh(t, "systemctl show --value -p ActiveEnterTimestampMonotonic policyd.socket")
 	for _, c := range []struct{ name, script string }{
@@ -171,7 +171,7 @@ func restarts(t *testing.T, d *tree) {
 	})
 }
 
-// settings is what becomes of bad ones.
+// settings checks the effect of wrong settings.
 func settings(t *testing.T, d *tree) {
 	const restart = "systemctl restart policyd.service"
 	step(t, "an upgrade with bad settings leaves the old one running", func(t *testing.T) {
@@ -200,7 +200,7 @@ func settings(t *testing.T, d *tree) {
 	})
 }
 
-// asked asks once, and waits for the answer as long as Postfix does.
+// asked sends one request, and waits for the answer as long as Postfix does.
 func asked(ctx context.Context, address string) string {
 	const timeout = 100 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -217,7 +217,7 @@ func asked(ctx context.Context, address string) string {
 	return r.String()
 }
 
-// goes is the end of the package.
+// goes removes the package.
 func goes(t *testing.T, d *tree) {
 	step(t, "remove warns while Postfix still asks policyd", func(t *testing.T) {
 		d.sh(t, "postconf -e 'smtp_tls_policy_maps = socketmap:unix:policyd/sock:tls-policy'")
@@ -265,7 +265,7 @@ func goes(t *testing.T, d *tree) {
 	})
 }
 
-// step is a part of the test without which the next ones make no sense.
+// step is a part of the test on which the next parts depend.
 func step(t *testing.T, name string, part func(*testing.T)) {
 	t.Helper()
 	if !t.Run(name, part) {
@@ -273,7 +273,7 @@ func step(t *testing.T, name string, part func(*testing.T)) {
 	}
 }
 
-// nothingLeft looks for what the package has left, but for what dpkg itself keeps of all there ever was.
+// nothingLeft checks that the package left nothing behind, except what dpkg itself keeps about removed packages.
 func nothingLeft(t *testing.T, d *tree) {
 	t.Helper()
 	require.Empty(t, d.sh(t, "find / -xdev -name '*policyd*' ! -path '/root/*' ! -path '/proc/*' ! -path '/sys/*' ! -path '/var/log/*' ! -path '/tmp/*'"))
@@ -286,7 +286,7 @@ func install(t *testing.T, d *tree, pkg, as string) {
 	run(t, "cp", pkg, d.path(as))
 }
 
-// statusJSON is what is looked at of `policyd status --json`.
+// statusJSON is the part of `policyd status --json` that the tests use.
 type statusJSON struct {
 	Version     string `json:"version"`
 	Connections struct {

@@ -25,7 +25,7 @@ const (
 	lateAddress = "192.0.2.7"
 )
 
-// failures are things that go wrong around the service. Afterwards Postfix is answered over the unix socket again.
+// failures breaks things around the service. After each, policyd must answer over the unix socket again.
 func failures(t *testing.T, d *tree) {
 	reloads(t, d)
 	step(t, "40 failures in a row leave the sockets as they are", func(t *testing.T) {
@@ -56,7 +56,7 @@ func failures(t *testing.T, d *tree) {
 	step(t, "restart and stop of policyd.socket take the service with them", func(t *testing.T) {
 		before := d.sh(t, mainPID)
 		d.sh(t, "systemctl restart policyd.socket")
-		d.eventually(t, bothActive) // the job of the service is one of its own
+		d.eventually(t, bothActive) // the service has a separate job
 		require.NotEqual(t, before, d.sh(t, mainPID))
 		d.answers(t)
 		d.sh(t, "systemctl stop policyd.socket")
@@ -95,7 +95,7 @@ func failures(t *testing.T, d *tree) {
 	})
 }
 
-// reloads is `systemctl reload policyd` in front of a person.
+// reloads runs `systemctl reload policyd` as an operator would.
 func reloads(t *testing.T, d *tree) {
 	step(t, "a reload with a mistake fails, says what is wrong, and keeps the previous settings", func(t *testing.T) {
 		before := d.sh(t, mainPID)

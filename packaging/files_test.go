@@ -37,7 +37,7 @@ func mustAbs(t *testing.T, path string) string {
 	return abs
 }
 
-// contents is what every package has, except the documents.
+// contents lists the files of every package, except the documents.
 func contents() []string {
 	return []string{
 		"/etc/policyd/overrides",

@@ -24,7 +24,7 @@ type load struct {
 	ended      chan error
 }
 
-// startLoad begins to ask for what must be answered with want every time.
+// startLoad begins to send a request that must be answered with want every time.
 func startLoad(t *testing.T, path string, request socketmap.Request, want string) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,7 +65,7 @@ func (l *load) run(ctx context.Context) error {
 	}
 }
 
-// goOn waits for some more answers.
+// goOn waits for more answers.
 func (l *load) goOn(t *testing.T) {
 	t.Helper()
 	until := l.answers.Load() + 100
@@ -75,7 +75,7 @@ func (l *load) goOn(t *testing.T) {
 	}
 }
 
-// stop ends it: not one lookup may have failed.
+// stop ends the load: no lookup may have failed.
 func (l *load) stop(t *testing.T) {
 	t.Helper()
 	l.cancel()

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// waitLimit bounds every wait; a busy machine needs long.
+// waitLimit bounds every wait; a busy machine needs much of it.
 const waitLimit = 2 * time.Minute
 
 // run runs a command of the host in the top directory and returns what it prints. It must succeed.
@@ -52,7 +52,7 @@ func newTree(t *testing.T) *tree {
 	return d
 }
 
-// path is that of a file of the tree on the host.
+// path returns the path on the host of a file in the tree.
 func (d *tree) path(file string) string { return filepath.Join(d.dir, file) }
 
 func (d *tree) write(t *testing.T, file, text string) {
@@ -105,7 +105,7 @@ func (d *tree) boot(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = &console, &console
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }() // what it says is on the console
+	go func() { _ = cmd.Wait(); close(ended) }() // its messages go to the console
 	t.Cleanup(func() {
 		if d.leader != 0 {
 			d.poweroff(t)
@@ -130,7 +130,7 @@ func (d *tree) boot(t *testing.T) {
 	}
 }
 
-// cgroup makes a control group for the machine, which another one beside it must not share, and returns its descriptor.
+// cgroup makes a control group for this machine alone, and returns its descriptor.
 func cgroup(t *testing.T) int {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -146,8 +146,8 @@ func cgroup(t *testing.T) int {
 	return int(fd.Fd())
 }
 
-// leader is that child of systemd-nspawn that has a PID namespace of its own, the first process of the machine; zero: there is
-// none yet, but perhaps one that is to make it and goes away.
+// leader returns the child of systemd-nspawn with its own PID namespace, the first process of the machine; 0 if there
+// is none yet, only perhaps the process that creates it and then exits.
 func leader(nspawn int) int {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(nspawn) + "/task/" + strconv.Itoa(nspawn) + "/children")
 	if err != nil {

@@ -62,7 +62,7 @@ func benchListener(b *testing.B) net.Listener {
 	return l
 }
 
-// constant answers every request alike.
+// constant answers every request with the same reply.
 func constant(c net.Conn) {
 	defer func() { _ = c.Close() }()
 	in, reply := bufio.NewReader(c), socketmap.AppendNetstring(nil, "OK yes")

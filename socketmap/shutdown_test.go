@@ -45,7 +45,7 @@ func TestShutdownAnswersRequestsThatHaveBegun(t *testing.T) {
 	})
 }
 
-// A client that sends its next request, or the beginning of it, as soon as it can does not keep the server from closing.
+// A client that sends its next request, or a part of it, without a pause does not keep the server from closing.
 func TestShutdownEndsUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ first, next string }{

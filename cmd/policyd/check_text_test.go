@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// soundReport is a sound domain as it would be seen on the Internet.
+// soundReport is the report about a sound domain on the Internet.
 func soundReport() report.Report {
 	at := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	until := at.AddDate(0, 0, 12)
@@ -60,7 +60,7 @@ func soundReport() report.Report {
 	}
 }
 
-// brokenReport is the same with much that is wrong.
+// brokenReport is a domain with many faults.
 func brokenReport() report.Report {
 	r := soundReport()
 	r.Verdict, r.Set, r.DNSSEC, r.RRset.SignatureExpires = report.VerdictBroken, "mixed", "insecure", nil

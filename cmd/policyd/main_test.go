@@ -72,7 +72,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Setenv("SCHEMAS", directory)
-			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes one second longer
 			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
 			ca := smtptest.NewCA(t)
 			cert := ca.Names(t, "smtps-mx.open.example")
@@ -174,7 +174,7 @@ func once(address string, req socketmap.Request) (string, error) {
 	return strings.TrimRight(r.String(), " "), err
 }
 
-// cmdWidest checks that no line of a file is longer than so many characters: widest 80 stdout.
+// cmdWidest checks that no line of a file is longer than a number of characters: widest 80 stdout.
 func cmdWidest(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: widest N file")

@@ -122,7 +122,7 @@ func TestManualHasEveryCommand(t *testing.T) {
 	generated(t, "policyd.8", "commands", b.String())
 }
 
-// describe writes down a command and those below it.
+// describe writes a section for a command and for each of its subcommands.
 func describe(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Hidden {
 		return
@@ -166,7 +166,7 @@ func describeFlag(b *strings.Builder, f *pflag.Flag) {
 	entry(b, term, markdown(text))
 }
 
-// The pages of single commands describe their options in words of their own: every option, and no other.
+// The page of a command describes its options by hand: it must have every option, and no others.
 func TestManualPagesHaveEveryOption(t *testing.T) {
 	for name := range ownPage() {
 		t.Run(name, func(t *testing.T) {

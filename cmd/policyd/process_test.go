@@ -27,7 +27,7 @@ func testContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), stepTimeout)
 }
 
-// process is a policyd serve of its own, with passed listeners.
+// process is a running policyd serve with passed listeners.
 type process struct {
 	cmd *exec.Cmd
 	log *bytes.Buffer // to be read after the end
@@ -39,7 +39,7 @@ func serve(t *testing.T, config string, passed ...*os.File) *process {
 	return serveCounted(t, config, len(passed), passed...)
 }
 
-// serveCounted starts one whose environment has another number of listeners.
+// serveCounted starts a process whose environment announces a different number of listeners.
 func serveCounted(t *testing.T, config string, n int, passed ...*os.File) *process {
 	t.Helper()
 	self, err := os.Executable()
@@ -120,7 +120,7 @@ func TestPassedListenersOutliveTheProcess(t *testing.T) {
 	}
 }
 
-// A SIGTERM and many more of them do not cut off a lookup that has begun.
+// Neither one SIGTERM nor many of them cut off a lookup that has begun.
 func TestSignalStormsDoNotLoseAnswers(t *testing.T) {
 	files, addresses := listeners(t)
 	p := serve(t, settingsFile(t), files...)
@@ -212,8 +212,8 @@ func TestLogFitsTheJournal(t *testing.T) {
 	require.NotContains(t, read(), "time=")
 }
 
-// "RestartPreventExitStatus=2": 2 is for bad settings alone. Whatever else goes wrong, such as the watchdog's SIGABRT, does
-// not look like them, and the service is started again.
+// "RestartPreventExitStatus=2": 2 is for bad settings alone. Any other failure, such as the watchdog's SIGABRT, has
+// another status, so that the service is started again.
 func TestCrashIsNoExitStatus(t *testing.T) {
 	files, addresses := listeners(t)
 	p := serve(t, settingsFile(t), files...)
@@ -224,7 +224,7 @@ func TestCrashIsNoExitStatus(t *testing.T) {
 	require.True(t, p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled(), p.cmd.ProcessState.String())
 }
 
-// A FIFO in place of a file does not hold up the reload, the next one, or the end.
+// A FIFO in place of a file does not block this reload, the next one or the shutdown.
 func TestAFIFOInPlaceOfTheOverrides(t *testing.T) {
 	files, addresses := listeners(t)
 	config := settingsFile(t)

@@ -29,8 +29,8 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// schemas are the types that commands print as JSON, by the name of the schema. That of check has its test in
-// internal/check.
+// schemas are the types that commands print as JSON, by the name of the schema. internal/check tests the schema of
+// check.
 func schemas() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"query":                 reflect.TypeFor[explain.Result](),
@@ -80,7 +80,7 @@ func enumerations() map[string][]string {
 	}
 }
 
-// schema is as much of JSON Schema as the files in docs/schema use.
+// schema is the part of JSON Schema that the files in docs/schema use.
 type schema struct {
 	Schema     string             `json:"$schema,omitempty"`
 	Title      string             `json:"title,omitempty"`
@@ -226,7 +226,7 @@ func TestEveryJSONHasASchema(t *testing.T) {
 	walk(newRoot())
 }
 
-// cmdSchema checks the last standard output, one JSON value per line or one in all, against a schema.
+// cmdSchema checks the last standard output against a schema: one JSON value per line, or a single value.
 func cmdSchema(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: schema NAME")

@@ -1,5 +1,5 @@
-// Package cases has the cases of the end-to-end lab: mail to domains that keep their promise, break it, or are under
-// attack, each with its expected fate. The tests and the demonstration run the same cases.
+// Package cases has the cases of the end-to-end lab: mail to domains that keep their promise, break it or are under
+// attack, each with the expected result. The tests and the demonstration run the same cases.
 package cases
 
 import (
@@ -25,7 +25,7 @@ type Case struct {
 type Phase struct {
 	Name   string
 	Port26 string // the mode
-	// Alone runs the cases one after the other, because they stop what the others need.
+	// Alone runs the cases one after the other, because each stops something that the others need.
 	Alone bool
 	Cases []Case
 }
@@ -36,7 +36,7 @@ type Result struct {
 	Err  error
 }
 
-// longest is how long one case may take. A case waits for an event, so only one that fails takes that long.
+// longest is how long one case may take. A case waits for an event, so only a failing case takes that long.
 const longest = time.Minute
 
 // Run runs the cases of a phase, concurrently unless Alone is set, and yields their results in order.

@@ -67,7 +67,7 @@ func stsKept(l *lab.Lab) Case {
 		}}
 }
 
-// resolver makes policyd's resolver silent, or stops it. Cached answers are still used, and no route is waited for.
+// resolver makes policyd's resolver silent, or stops it. Cached answers are still used, and no mail waits for a route.
 func resolver(l *lab.Lab, gone bool) Case {
 	tag, how := "silent", "resolver silent"
 	away := func() { must.Do(l.Upstream.Signal(syscall.SIGSTOP)) }

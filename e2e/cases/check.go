@@ -20,10 +20,10 @@ type check struct {
 	hosts  []host
 	// sts are the names that its MTA-STS policy in mode enforce allows, separated by spaces.
 	sts string
-	// alone leaves out the witness, a sound domain that shows that this machine filters neither port.
+	// alone leaves out the witness, a sound domain whose answers show that this machine filters neither port.
 	alone bool
 	findings
-	// or is another outcome that is right too; it depends on the resolver.
+	// or is another acceptable outcome; the resolver determines which of the two it is.
 	or *findings
 }
 

@@ -20,7 +20,7 @@ const (
 	temp     = "TEMP"
 )
 
-// secure is the policy that binds these names.
+// secure returns the policy that requires one of these names.
 func secure(names ...string) string {
 	return "secure match=" + strings.Join(names, ":") + " servername=hostname"
 }

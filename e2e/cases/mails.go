@@ -6,7 +6,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// promiseMails are about hosts with a prefix, which keep or break its promise, and about hosts without one.
+// promiseMails go to hosts with a prefix, which keep or break the promise, and to hosts without one.
 func promiseMails() []mail {
 	return []mail{
 		{name: "starttls- host that keeps its promise: verified", domain: "good.test",
@@ -119,7 +119,7 @@ func layerMails() []mail {
 
 // reportMails are about reports to a TLSRPT collector (RFC 8460): Postfix sends the policy that it got from policyd.
 func reportMails() []mail {
-	// The types in the words of libtlsrpt.
+	// The types as libtlsrpt numbers them.
 	const sts, noPolicy = `"policy-type":2`, `"policy-type":9`
 	enforced := func(domain string) []string {
 		return []string{sts, `"policy-domain":"` + domain + `"`, `"version: STSv1"`, `"mode: enforce"`,

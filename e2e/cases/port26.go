@@ -157,8 +157,8 @@ func unrouted(ctx context.Context, l *lab.Lab, domain string) {
 	must.Be(r.Status == socketmap.StatusNotFound, "%s has the route %q", domain, r)
 }
 
-// closes is a host whose port 26 closes between two mails. Postfix does not report failed deliveries to policyd, which
-// must find out by itself.
+// closes is a host whose port 26 closes between two mails. Postfix does not report failed deliveries to policyd, so
+// policyd must notice by itself.
 func closes(l *lab.Lab) Case {
 	const domain = "closes.test"
 	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})

@@ -17,10 +17,10 @@ type Kind struct {
 	// in that mode, which allows the host mx.DOMAIN.
 	Records []string
 	socketmap.Request
-	// Answer is what policyd answers when every DNS question is answered, in the words of Key.
+	// Answer is the answer of policyd when every DNS question is answered, in the notation of Key.
 	Answer string
-	// Without maps a question that is not answered, such as "TLSA _25._tcp.mx.DOMAIN", to the answers that are right
-	// then. For all others Answer is right.
+	// Without maps an unanswered question, such as "TLSA _25._tcp.mx.DOMAIN", to the correct answers. For all other
+	// questions Answer is correct.
 	Without map[string][]string
 }
 
@@ -38,7 +38,7 @@ func (d Domain) Generalise(text string) string { return strings.ReplaceAll(text,
 
 // Kinds are all kinds.
 func Kinds() []Kind {
-	// lost maps a question that is not answered to the right answers, see Without.
+	// lost maps an unanswered question to the correct answers; see Without.
 	type lost = map[string][]string
 	tls := func(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
 	transport := func(key string) socketmap.Request { return socketmap.Request{Map: "transport", Key: key} }
@@ -143,7 +143,7 @@ func (d Domain) Question() socketmap.Request {
 	return socketmap.Request{Map: d.Map, Key: d.Fill(d.Key)}
 }
 
-// Right returns the answers that are right while one question is not answered.
+// Right returns the correct answers while one question is left unanswered.
 func (d Domain) Right(question string) []string {
 	right := d.Without[d.Generalise(question)]
 	if right == nil {

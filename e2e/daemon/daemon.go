@@ -150,7 +150,7 @@ func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, er
 	return Run(ctx, c)
 }
 
-// Ready calls try until that returns no error. It fails when the process ends, or after Timeout.
+// Ready calls try until it returns no error. It fails when the process ends, or after Timeout.
 func (p *Process) Ready(ctx context.Context, what string, try func(context.Context) error) error {
 	ctx, cancel := p.context(ctx)
 	defer cancel()
@@ -194,8 +194,8 @@ func (p *Process) Ask(ctx context.Context, request socketmap.Request) (socketmap
 	return reply, errors.Join(err, c.Close())
 }
 
-// Run runs a command of policyd with the settings of this one, and returns its exit status and its output, or its
-// complaints if there is no output. It is an error if a signal ended the command.
+// Run runs a command of policyd with the settings of this one, and returns its exit status and its output, or its error
+// messages if there is no output. It is an error if a signal ended the command.
 func (p *Process) Run(ctx context.Context, args ...string) (output []byte, status int, err error) {
 	cmd := exec.CommandContext(ctx, p.Path, append([]string{"--config", p.Config}, args...)...)
 	var complaints bytes.Buffer

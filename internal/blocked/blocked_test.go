@@ -67,7 +67,7 @@ func TestABlockIsReportedOnceAndEndsWithASuccess(t *testing.T) {
 	})
 }
 
-// A name that is broken stays broken while others work: it does not count after a success.
+// A name can stay broken while others work, so it does not count after a success.
 func TestANameThatFailedBeforeASuccessShowsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

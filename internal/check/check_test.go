@@ -392,7 +392,7 @@ func TestHintForAHostThatCouldPromise(t *testing.T) {
 	}, finding(t, l.check("example.com"), "publish-prefix").Zone)
 }
 
-// Without its TLSA records the new name would lose the DANE that the old one has.
+// Without TLSA records the new name would lose the DANE protection of the old one.
 func TestHintForAHostThatCouldPromiseAndHasTLSARecords(t *testing.T) {
 	t.Parallel()
 	for _, correct := range []bool{true, false} {
@@ -675,7 +675,7 @@ func TestNoRouteWhereAnAddressCannotBeLookedUp(t *testing.T) {
 	require.Equal(t, []string{"no route, in doubt: an address of smtps-mx.example.com could not be looked up: SERVFAIL"}, r.WhyTransport)
 }
 
-// Both maps answer NOTFOUND for a domain that does not exist: Postfix finds that out by itself, and the mail bounces.
+// Both maps answer NOTFOUND for a domain that does not exist: Postfix notices that by itself, and the mail bounces.
 func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -34,7 +34,7 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	require.True(t, e.reachable(portFamilyOf(r.Addr())))
 	require.False(t, e.reachable(portFamilyOf(netip.AddrPortFrom(netip.IPv6Loopback(), r.Addr().Port()))), "IPv4 proves nothing about IPv6")
 
-	// Another dialogue is connected for long.
+	// Another dialogue stays connected for a long time.
 	for i := range e.places {
 		require.True(t, e.places[i].turn.TryAcquire(1), "no turn is left taken")
 	}
@@ -69,7 +69,7 @@ func TestRefusalIsNoWitness(t *testing.T) {
 	require.False(t, e.reachable(portFamilyOf(refusing)), "our own firewall may refuse as well")
 }
 
-// A network without IPv6 is ours: that an IPv6 address does not answer there is no fault of the host, whatever
+// Our network may have no IPv6, so an IPv6 address that does not answer is not a fault of the host, even if the host
 // answers over IPv4.
 func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	t.Parallel()

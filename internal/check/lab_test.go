@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// lab is a DNS, a CA, and addresses of 127.0.0.0/8 whose ports are all the same two.
+// lab has a DNS server, a CA, and addresses in 127.0.0.0/8 that all use the same two ports.
 type lab struct {
 	t           *testing.T
 	dns         *dnstest.Server
@@ -90,7 +90,7 @@ func (l *lab) host(name string) string {
 	return a
 }
 
-// receive has an address behave on port 25 and, where implicit is set, on the port of implicit TLS.
+// receive starts a receiver at an address, on port 25 and, if implicit is set, on the port of implicit TLS.
 func (l *lab) receive(addr string, b smtptest.Behaviour) *smtptest.Receiver {
 	l.t.Helper()
 	port := l.smtp

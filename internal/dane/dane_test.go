@@ -24,7 +24,7 @@ type zone struct {
 	answers map[string]answer
 	// late are questions that are answered after half a second, silent those that are not answered.
 	late, silent string
-	twice        string // may be asked again, as the cache has the answer then
+	twice        string // may be asked again, because the cache would have the answer
 
 	mu    sync.Mutex
 	asked []string
@@ -205,8 +205,8 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// TestOneSilentQuestion: one question is never answered. The result is there in good time, and the same as without the
-// answer.
+// TestOneSilentQuestion: one question is never answered. The result still arrives in time, and is the same as without
+// that answer.
 func TestOneSilentQuestion(t *testing.T) {
 	t.Parallel()
 	const (
@@ -363,7 +363,7 @@ func TestWhatIsNoHostNameIsUnreachableWithoutAQuery(t *testing.T) {
 	}
 }
 
-// TestAnExpandedNameTooLongForTLSARecords leaves the original name, and the bound is that of RFC 1035.
+// TestAnExpandedNameTooLongForTLSARecords: only the original name is used, and the limit is that of RFC 1035.
 func TestAnExpandedNameTooLongForTLSARecords(t *testing.T) {
 	t.Parallel()
 	const original = "TLSA _25._tcp.mx.example.com"

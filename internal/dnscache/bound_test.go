@@ -42,7 +42,7 @@ func (s *shard) sound(t *testing.T) {
 	require.LessOrEqual(t, s.bytes, s.bytesLimit)
 }
 
-// sweep does what Run does now and then.
+// sweep does what Run does periodically.
 func (s *shard) sweep(now time.Time, g dns.Epoch) {
 	s.removeIf(func() dns.Epoch { return g }, func(e *entry) bool { return e.removable(now) })
 }
@@ -133,7 +133,7 @@ func TestBoundSmallAndChanged(t *testing.T) {
 	})
 }
 
-// unsaid stores an insecure answer without records.
+// unsaid stores an insecure denial.
 func (s *shard) unsaid(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +142,7 @@ func (s *shard) unsaid(name string) {
 	s.put(s.nodeWith(mxOf(name), &e))
 }
 
-// Names that were used stay, refreshed or not, and others are evicted.
+// Names in use stay, whether refreshed or not, and others are evicted.
 func TestBoundWhoGoes(t *testing.T) {
 	var stats counters
 	s := newShard(&stats)
@@ -283,7 +283,7 @@ func TestBoundBytes(t *testing.T) {
 		require.LessOrEqual(t, c.Stats().Bytes, int64(32<<20))
 		require.Greater(t, c.Stats().Bytes, int64(24<<20))
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("huge7.example")))
-		// An entry that grows too large gives way.
+		// An entry that grows too large is evicted.
 		next.set(says(dns.Secure, time.Hour, false))
 		gets(c, mxOf("grows.example"))
 		next.set(func(q dns.Question) (*dns.RRset, error) {
@@ -405,7 +405,7 @@ func TestBytesIsAnHonestEstimate(t *testing.T) {
 	runtime.KeepAlive(questions)
 }
 
-// An answer whose name is spelt otherwise than the question's is kept under that of the question, and as it is.
+// An answer with a different spelling of the name is stored, unchanged, under the name of the question.
 func TestKeptUnderTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{}

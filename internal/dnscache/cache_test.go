@@ -116,7 +116,7 @@ func fails(q dns.Question) (*dns.RRset, error) {
 	return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 }
 
-// cached runs f beside a running cache, in a bubble of time.
+// cached runs f in a synctest bubble with a running cache.
 func cachedRun(t *testing.T, f func(t *testing.T, c *Cache, next *facts)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestCacheFailureBackOff(t *testing.T) {
 	})
 }
 
-// A failure that is no *Error, an answer without status and a panic are failures too.
+// An error that is not an *Error, an answer without a status and a panic are failures too.
 func TestCacheOddResolver(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		const invalid = "the resolver returned no valid result"
@@ -383,7 +383,7 @@ func TestCacheStale(t *testing.T) {
 	}
 }
 
-// A resolver that takes longer than the caller has is a failing one.
+// A resolver that takes longer than the caller can wait counts as failing.
 func TestCacheStaleAtTheDeadline(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(says(dns.Secure, time.Minute, false))
@@ -432,7 +432,7 @@ func TestCacheCoalesces(t *testing.T) {
 		require.Equal(t, 1, next.queries())
 		require.Zero(t, next.cancelled)
 
-		// No caller waits any more: the answer is still stored.
+		// No caller waits any longer, but the answer is still stored.
 		gone, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := c.Lookup(gone, mxOf("gone.example"), dns.Effort{})

@@ -86,7 +86,7 @@ func TestUntrustedLookupsDoNotDelayDeliveries(t *testing.T) {
 	})
 }
 
-// 100 concurrent deliveries that ask 16 silent questions each leave room for sound ones.
+// 100 concurrent deliveries, each with 16 unanswered questions, leave room for other lookups.
 func TestManyDeliveriesToSilentDomainsLeaveRoom(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		silent(next)
@@ -118,7 +118,7 @@ func TestNoCallStartsAfterItsContext(t *testing.T) {
 	})
 }
 
-// A caller that joined a call still has its answer when the caller who started the call is gone.
+// A caller that joined a call gets its answer even if the caller that started the call has given up.
 func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 5 * time.Second
@@ -136,7 +136,7 @@ func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 	})
 }
 
-// A lookup that is started does not wait, and a later lookup shares its call. Its answer is there without the cache.
+// A lookup that is started does not wait, and a later lookup shares its call. Its answer needs no cache entry.
 func TestAStartedLookupIsShared(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 5 * time.Second

@@ -101,7 +101,7 @@ func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 	})
 }
 
-// The servers change between the storing of an answer and its arrival at a caller.
+// The servers change after an answer is stored and before it reaches a caller.
 func TestEpochChangesOnArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
@@ -132,8 +132,8 @@ func TestTheVersionChangesWithTheEpoch(t *testing.T) {
 	})
 }
 
-// Only what takes a live answer away, or changes it, changes the version: a memo lives through the lookups of other
-// domains and through a refresh that confirms its answers.
+// The version changes only when a live answer is removed or changed: a memo survives lookups of other domains, and a
+// refresh that confirms its answers.
 func TestTheVersionChangesWithAnswers(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		const ttl, most = time.Hour, 3 * time.Hour
@@ -196,6 +196,6 @@ func TestAnAnswerOfAnEarlierEpochReplacesNone(t *testing.T) {
 		return before
 	}})
 	c.store(q, insecure, nil, 0)
-	cached(c, q) // the epoch changes here at the latest
+	cached(c, q) // by now the epoch has changed
 	require.Equal(t, "secure", cached(c, q))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// names lists names and types in a line.
+// names returns the names and types in one line.
 func names(list []Entry) string {
 	text := ""
 	for _, e := range list {
@@ -132,7 +132,7 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// A hit costs little on the heap: the answer is made of its packed form.
+// A hit allocates little: the answer is unpacked from its stored form.
 func TestAllocationsOfAHit(t *testing.T) {
 	next := &facts{say: says(dns.Secure, time.Hour, false)}
 	c := New(next, Options{Epoch: next.now})

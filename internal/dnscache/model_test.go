@@ -73,21 +73,21 @@ func (m *model) learn(r *dns.RRset) *dns.RRset {
 	return r
 }
 
-// sweep removes what is of no use.
+// sweep removes entries that can no longer be used.
 func (m *model) sweep() {
 	if !m.live() && !m.stale() && (!m.failing || m.failureOf != m.epoch || time.Since(m.retry) > 5*time.Minute) {
 		*m = model{epoch: m.epoch}
 	}
 }
 
-// world is a cache, its scripted resolver, and the model of both.
+// world has a cache, its scripted resolver, and the model.
 type world struct {
 	rand  *rand.Rand
 	cache *Cache
 	next  *facts
 	model map[dns.Question]*model
 	now   dns.Epoch
-	said  *dns.RRset // in the last query, nil for a failure
+	said  *dns.RRset // the answer to the last query, nil for a failure
 	// secure is the last secure answer to each question in this epoch.
 	secure map[dns.Question]*dns.RRset
 }

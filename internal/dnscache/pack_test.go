@@ -11,8 +11,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// What a node holds is what was put into it: each kind of records, each flag, beside a failure or not, and beside the
-// other entries of the name.
+// A node returns what was put into it: each kind of records and each flag, with or without a failure, and beside other
+// entries of the name.
 func TestPack(t *testing.T) {
 	c := New(nil, Options{})
 	s := c.shardOf(mxOf("host.example"))

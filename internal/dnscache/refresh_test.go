@@ -50,7 +50,7 @@ func TestRefreshAhead(t *testing.T) {
 	})
 }
 
-// A TTL of just a minute is one "of a minute or more", though some of it has gone by when the answer is stored.
+// A TTL of exactly one minute is "of a minute or more", although some of it has passed when the answer is stored.
 func TestRefreshAheadFromAMinute(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(says(dns.Secure, time.Minute-time.Millisecond, false))
@@ -70,7 +70,7 @@ func TestRefreshDoesNotWait(t *testing.T) {
 		time.Sleep(time.Hour - time.Minute)
 		s := c.shardOf(mxOf("example.com"))
 		s.mu.Lock()
-		require.Equal(t, "secure", cached(c, mxOf("example.com"))) // did not end before
+		require.Equal(t, "secure", cached(c, mxOf("example.com"))) // the writer had not ended earlier
 		s.mu.Unlock()
 		gets(c, mxOf("example.com"))
 		synctest.Wait()
@@ -154,7 +154,7 @@ func TestRefreshOncePerKey(t *testing.T) {
 	})
 }
 
-// A failing refresh does no harm, and backs off.
+// A failing refresh changes nothing, and backs off.
 func TestRefreshFails(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(says(dns.Secure, 1000*time.Second, false))
@@ -173,7 +173,7 @@ func TestRefreshFails(t *testing.T) {
 	})
 }
 
-// However many are due, a hit never waits for a refresh, and few run.
+// However many refreshes are due, a hit never waits for one, and few run at the same time.
 func TestRefreshIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}

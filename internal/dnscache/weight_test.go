@@ -9,7 +9,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// A live secure answer that is as large as one may be stays when a failure is noted beside it.
+// A live secure answer of the largest possible size stays when a failure is stored beside it.
 func TestTheWeightOfAFailureDisplacesNoAnswer(t *testing.T) {
 	t.Parallel()
 	c := New(nil, Options{MaxEntries: 64})

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// FuzzRRset gives bytes of an answer to what reads them. Whatever comes: no panic, Secure only with the AD bit of a
-// trusted server, no data of other names, a life within the caps, reasons in printable ASCII.
+// FuzzRRset reads arbitrary bytes as an answer. It requires: no panic, Secure only with the AD bit of a trusted server,
+// no data of other names, a life within the caps, reasons in printable ASCII.
 func FuzzRRset(f *testing.F) {
 	add := func(name string, qtype uint16, rcode int, records ...string) {
 		m := new(miekg.Msg).SetQuestion(name, qtype)

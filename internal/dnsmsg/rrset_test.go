@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// message makes an answer that went over the wire. Records are in the form of a zone file; behind "--" they are of the
+// message makes an answer that went over the wire. Records are in the form of a zone file; those after "--" are in the
 // authority section.
 func message(t *testing.T, rcode int, records ...string) *Answer {
 	t.Helper()
@@ -54,7 +54,7 @@ func TestRRset(t *testing.T) {
 		question dns.Question
 		rcode    int
 		records  []string
-		want     string // what of the RRset matters, or "!" and the reason of the failure
+		want     string // the gist of the RRset, or "!" and the reason of the failure
 	}{
 		"data": {
 			records: []string{"a.example. 60 IN MX 10 mx.example."},
@@ -215,7 +215,7 @@ func TestRRset(t *testing.T) {
 	}
 }
 
-// gist is what of an RRset matters here.
+// gist returns the parts of an RRset that matter here.
 func gist(r *dns.RRset) string {
 	var data string
 	switch {

@@ -34,7 +34,7 @@ func (r resolver) Start(ctx context.Context, q dns.Question, _ dns.Effort) *dns.
 	return c
 }
 
-// everywhere says for every domain that its one MX host is smtps-mx.<domain>.
+// everywhere is a resolver in which every domain has one MX host, smtps-mx.<domain>.
 func everywhere(_ context.Context, q dns.Question) (*dns.RRset, error) {
 	r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Secure}
 	switch q.Type {

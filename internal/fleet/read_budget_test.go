@@ -69,7 +69,7 @@ func (s script) client() *redis.Client {
 	})
 }
 
-// endless answers SCAN and XRANGE without an end, and everything else as a server of good will.
+// endless answers SCAN and XRANGE without an end, and everything else as an honest server.
 func endless(scan bool) func(command []string) string {
 	var entries atomic.Int64 // over all connections
 	return func(command []string) string {
@@ -155,7 +155,7 @@ func TestAnExchangeIsBoundedByRecordsAndOctets(t *testing.T) {
 	}
 }
 
-// Records that did not fit among those that wait to be written are found by reading everything, also if that fails at first.
+// Records that did not fit in dirty are found by reading everything, even if that fails at first.
 func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
 	t.Parallel()
 	f, err := New(Options{URL: "redis://127.0.0.1", Keys: []Key{NewKey()}})

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// valkeyEnv has startServer start Valkey.
+// valkeyEnv makes startServer start Valkey.
 const valkeyEnv = "FLEET_VALKEY"
 
 // TestValkey runs the other tests with Valkey, which make deps has unpacked, and its own libraries.
@@ -100,7 +100,7 @@ type memory struct {
 	values map[string]value
 }
 
-// value is what a memory knows of a domain.
+// value is what a memory knows about a domain.
 type value struct {
 	data    []byte
 	learned time.Time

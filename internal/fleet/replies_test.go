@@ -42,7 +42,7 @@ func TestHugeRepliesAreRefused(t *testing.T) {
 	}
 }
 
-// What a server of good will replies passes unchanged, however it is cut.
+// The replies of an honest server pass unchanged, however they are split.
 func TestOrdinaryRepliesPass(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("b", 70_000)

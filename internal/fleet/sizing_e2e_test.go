@@ -16,7 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/fleet"
 )
 
-// Of the sizing table: go test -tags e2e ./internal/fleet -run TestSizing -v -args -nodes 500 -domains 1000000
+// For the table: go test -tags e2e ./internal/fleet -run TestSizing -v -args -nodes 500 -domains 1000000
 func sizingFlags() (nodes, domains *int) {
 	return flag.Int("nodes", 50, "nodes of the simulated fleet"), flag.Int("domains", 20_000, "domains with a promise")
 }

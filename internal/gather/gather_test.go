@@ -248,7 +248,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &table{t: t, answers: c.answers}
 				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: starting{d}, Site: site{}, STS: c.sts(t)}, c.next, withDANEAndSTS()))
-				synctest.Wait() // for those that were only expected
+				synctest.Wait() // for questions that were only expected
 				require.Len(t, d.questions(), len(c.answers), "every question: %q", d.questions())
 			})
 		})
@@ -380,7 +380,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 	}
 }
 
-// TestReceiver finds out whether this site receives a domain, which would make a route a mail loop.
+// TestReceiver determines whether this site receives a domain, because a route would then be a mail loop.
 func TestReceiver(t *testing.T) {
 	t.Parallel()
 	const s, backup = "smtps-s.example.com", "mx.example.net"
@@ -451,7 +451,7 @@ func TestReceiver(t *testing.T) {
 	})
 }
 
-// TestTheAddressOfOneFamilyShowsTheReceiver although the question about the other is not answered.
+// TestTheAddressOfOneFamilyShowsTheReceiver: the question about the other family is not answered.
 func TestTheAddressOfOneFamilyShowsTheReceiver(t *testing.T) {
 	t.Parallel()
 	const s = "smtps-s.example.com"
@@ -534,7 +534,7 @@ func (p panicking) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns
 	return p.starting.Start(ctx, q, e)
 }
 
-// TestAPanicIsRaisedInTheGoroutineOfTheCaller, who recovers from it: it must not end the daemon.
+// TestAPanicIsRaisedInTheGoroutineOfTheCaller: the caller recovers from it, so it does not end the daemon.
 func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 	t.Parallel()
 	d := &table{t: t, answers: map[string]answer{

@@ -19,7 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// storeOf is a store of MTA-STS policies as the real one: it asks for the record, fetches the policy for so long, and
+// storeOf imitates the store of MTA-STS policies: it asks for the record, takes a given time to fetch the policy, and
 // returns a live one if neither works.
 type storeOf struct {
 	resolver dns.Resolver
@@ -164,7 +164,7 @@ func (d delayed) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns
 	return d.Resolver.Lookup(ctx, q, e)
 }
 
-// TestASilentMXQuestion gets the larger part of the budget: nothing can be known without it.
+// TestASilentMXQuestion: the MX question gets the larger part of the budget, because nothing can be known without it.
 func TestASilentMXQuestion(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -204,8 +204,8 @@ func TestADeadPolicyHost(t *testing.T) {
 	}
 }
 
-// TestSilentBackupHostAndRecord: the name servers of a backup host and the record are silent, and the MX RRset took some
-// time. Nothing is left unknown for want of time.
+// TestSilentBackupHostAndRecord: the name servers of a backup host and the record are silent, and the MX RRset took
+// some time. No fact stays unknown for lack of time.
 func TestSilentBackupHostAndRecord(t *testing.T) {
 	t.Parallel()
 	for _, mxTook := range []time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond, time.Second, 3 * time.Second, 4 * time.Second} {
@@ -548,7 +548,7 @@ func TestThreeRoundTrips(t *testing.T) {
 	}
 }
 
-// TestASlowResolverIsGivenItsTime: if the MX question took longer than a question usually may, the others may too.
+// TestASlowResolverIsGivenItsTime: if the MX question took longer than a question normally may, so may the others.
 func TestASlowResolverIsGivenItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

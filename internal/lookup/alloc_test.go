@@ -79,15 +79,15 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	}
 	for request, want := range requests {
 		name, key, _ := strings.Cut(request, " ")
-		require.Eventually(tb, func() bool { // the first answer of transport can come too late, and is NOTFOUND
+		require.Eventually(tb, func() bool { // the first transport lookup may time out, which is NOTFOUND
 			return s.ServeSocketmap(context.Background(), socketmap.Request{Map: name, Key: key}).String() == want
 		}, 20*time.Second, time.Millisecond, "%s: %s", request, want)
 	}
 	return s, requests
 }
 
-// TestACachedLookupAllocatesLittle allows two allocations for an answer that is given again. The text of the request in
-// the server is one of them.
+// TestACachedLookupAllocatesLittle allows two allocations for an answer that is reused. The text of the request in the
+// server is one of them.
 func TestACachedLookupAllocatesLittle(t *testing.T) {
 	handler, requests := warm(t)
 	server := &socketmap.Server{Handler: handler}

@@ -38,7 +38,7 @@ func TestARequestWaitsForALookupThatHasBegunWhileNoWorkerIsFree(t *testing.T) {
 		for i := range 63 {
 			go ask(svc, fmt.Sprintf("transport user@slow%d.example", i))
 		}
-		time.Sleep(time.Second) // these requests have their answer, and the lookups continue
+		time.Sleep(time.Second) // these requests were answered, and the lookups continue
 		first := make(chan string)
 		go func() { first <- ask(svc, "transport user@example.com") }()
 		synctest.Wait() // the last worker is busy now
@@ -47,7 +47,7 @@ func TestARequestWaitsForALookupThatHasBegunWhileNoWorkerIsFree(t *testing.T) {
 	})
 }
 
-// A lookup that is dropped because too many wait leaves nothing behind: the next request for its domain begins another.
+// A lookup that is dropped because too many wait leaves no trace: the next request for its domain starts a new one.
 func TestADroppedLookupCanBeginAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestADroppedLookupCanBeginAgain(t *testing.T) {
 	})
 }
 
-// hanging is a site whose answer never comes. It notes how long it was waited for.
+// hanging is a site that never answers. It records how long callers waited.
 type hanging struct {
 	gather.Elsewhere
 	waited *atomic.Int64

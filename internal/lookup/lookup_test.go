@@ -47,7 +47,7 @@ func (s starting) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.
 	return c
 }
 
-// views asks one resolver, and looks what is cached in another.
+// views asks one resolver, and uses another one as its cache.
 type views struct{ asking, cached dns.Resolver }
 
 func (v views) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
@@ -57,12 +57,12 @@ func (v views) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	return v.asking.Lookup(ctx, q, e)
 }
 
-// nothing is a cache that has nothing.
+// nothing is an empty cache.
 func nothing() dns.Resolver {
 	return resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { return nil, dns.ErrNotCached })
 }
 
-// everywhere says for every domain that its one MX host is smtps-mx.<domain>, after a delay.
+// everywhere is a resolver in which every domain has one MX host, smtps-mx.<domain>. It answers after a delay.
 func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 	return resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 		if asked != nil {

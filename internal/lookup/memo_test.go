@@ -108,7 +108,7 @@ func (w *world) settings() lookup.Settings {
 	}
 }
 
-// change changes one thing, by chance.
+// change makes one random change.
 func (w *world) change(r *rand.Rand) {
 	hosts := []string{"smtps-a.example.com", "smtps-b.example.com", "starttls-c.example.com", "mx.example.com"}
 	host := hosts[r.IntN(len(hosts))]
@@ -134,7 +134,7 @@ func (w *world) change(r *rand.Rand) {
 			Policy: mtasts.Policy{Mode: modes[r.IntN(3)], MX: []string{hosts[r.IntN(len(hosts))]}}}
 	case 5:
 		w.sts = mtasts.Result{Domain: "example.com", State: []mtasts.State{mtasts.Absent, mtasts.Found}[r.IntN(2)]}
-	case 6: // the version is not that of the probes, nor of the site
+	case 6: // the version covers neither the probes nor the site
 		w.version--
 		w.verdict[host] = probe.Verdict{State: []probe.State{probe.Unknown, probe.Closed, probe.Open}[r.IntN(3)], Checked: time.Unix(r.Int64N(1e9), 0)}
 	case 7:
@@ -164,8 +164,8 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	return r.String()
 }
 
-// TestMemoryNeverAnswersForOtherFacts changes the world at random and holds every answer of a service that remembers
-// against one that is made afresh.
+// TestMemoryNeverAnswersForOtherFacts changes the facts at random, and compares every answer of a service with a memo
+// with a new decision.
 func TestMemoryNeverAnswersForOtherFacts(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
@@ -207,7 +207,7 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	require.Contains(t, ask(s, "tls-policy example.com"), "TEMP", "what has expired is not answered")
 }
 
-// TestTheMemoKeepsNoAnswersOfTheCache: untrusted senders choose the domains of routes, and what their zones hold.
+// TestTheMemoKeepsNoAnswersOfTheCache: untrusted senders choose the domains of routes, and the contents of their zones.
 func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{"transport user@example.com", "tls-policy example.com"} {
@@ -378,7 +378,7 @@ func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatRestsOnAFailureIsNotRemembered: a failure ends by itself, and no version tells when.
+// TestAnAnswerThatRestsOnAFailureIsNotRemembered: a failure ends by itself, without a change of the version.
 func TestAnAnswerThatRestsOnAFailureIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

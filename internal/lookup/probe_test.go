@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Untrusted senders choose the domains of the transport map, so that no number of its lookups causes a probe. Mail that
-// leaves does: each TLS-policy lookup, also one that is answered from memory.
+// Untrusted senders choose the domains of the transport map, so no number of its lookups causes a probe. Outgoing mail
+// does: each TLS-policy lookup, even one that is answered from the memo.
 func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -82,8 +82,8 @@ type site struct {
 func (s site) Own(context.Context, string, dns.Effort) (bool, string, error) { return s.own, "", s.err }
 func (s site) OwnHost(host string) bool                                      { return host == s.host }
 
-// A host is probed unless this site receives the domain, or is the host, or cannot find out. A site that has not been
-// read yet does not delay the probe.
+// A host is probed unless this site receives the domain, or is the host, or cannot find out. The probe does not wait
+// until the lists of the site have been read.
 func TestProbesDependOnTheSite(t *testing.T) {
 	t.Parallel()
 	const mx = "smtps-a.example.com"

@@ -24,7 +24,7 @@ func (w *world) remembering(memory *promises.Store) lookup.Sources {
 	return src
 }
 
-// TestAHeldNextHop plays the life of a promise: seen on three days, gone, held, forgotten.
+// TestAHeldNextHop follows a promise: seen on three days, missing, held, forgotten.
 func TestAHeldNextHop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestAHeldNextHop(t *testing.T) {
 	})
 }
 
-// TestAnUntrustedSenderCannotMakeAPromise: the transport map notes nothing.
+// TestAnUntrustedSenderCannotMakeAPromise: a transport lookup records nothing.
 func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -72,7 +72,7 @@ func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	require.Empty(t, memory.List())
 }
 
-// trust is a resolver that validates or not. It must be tested at the moment.
+// trust is a resolver that validates or not. The test must be a recent one.
 type trust struct{ lost, tested bool }
 
 func (r *trust) Validates(_ context.Context, e dns.Effort) (bool, error) {
@@ -83,8 +83,8 @@ func (r *trust) Validates(_ context.Context, e dns.Effort) (bool, error) {
 	return !r.lost, nil
 }
 
-// TestAResolverThatStopsValidatingMakesNoPromiseVanish: no domain with DANE is missed while no domain has it, and nothing
-// is forgotten.
+// TestAResolverThatStopsValidatingMakesNoPromiseVanish: while every domain seems to have lost DANE, none counts as
+// missing it, and nothing is forgotten.
 func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

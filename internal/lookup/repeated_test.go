@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/report"
 )
 
-// Every lookup is recorded once, whether its answer is new or given again, except those of Warm.
+// Every lookup is recorded once, whether its answer is new or reused, except those of Warm.
 func TestEveryLookupIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})

@@ -227,7 +227,7 @@ func FuzzParsePolicy(f *testing.F) {
 			_, parent, _ := strings.Cut(strings.ToLower(strings.TrimSuffix(host, ".")), ".")
 			require.True(t, slices.Contains(p.MX, strings.ToLower(strings.TrimSuffix(host, "."))) || slices.Contains(p.MX, "*."+parent))
 		}
-		// What is stored are the lines: they must say the same.
+		// Only the lines are stored, so parsing them must give the same policy.
 		again, err := mtasts.ParsePolicy([]byte(strings.Join(p.Raw, "\n")))
 		require.NoError(t, err)
 		require.Equal(t, p, again)

@@ -89,8 +89,8 @@ func withDANEAndSTS() policy.Options {
 	return with(func(o *policy.Options) { o.DANE, o.MTASTS = true, true })
 }
 
-// TestDecideCombinations decides every combination. The first of the lines below that fits names the answer and the
-// sentence behind it. "*" fits every value, and "a|b" fits two.
+// TestDecideCombinations decides every combination. The first matching line below has the answer and the reason for it.
+// "*" fits every value, and "a|b" fits two.
 func TestDecideCombinations(t *testing.T) {
 	t.Parallel()
 	const (
@@ -291,7 +291,7 @@ func with2(r mtasts.Result, raw ...string) mtasts.Result {
 	return r
 }
 
-// TestDANE is the part of the specification that is about hosts which differ.
+// TestDANE is the part of the specification about hosts that differ.
 func TestDANE(t *testing.T) {
 	t.Parallel()
 	hosts := func(status dns.Status, mx ...string) policy.Facts {
@@ -405,7 +405,7 @@ func TestDANE(t *testing.T) {
 		"a prefix that does not count does not promise anything")
 }
 
-// TestARelayHostOfPostfixThatCannotBeLookedUp may be known to /etc/hosts only.
+// TestARelayHostOfPostfixThatCannotBeLookedUp: perhaps only /etc/hosts has it.
 func TestARelayHostOfPostfixThatCannotBeLookedUp(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]policy.Reason{"relay.corp.example": policy.ReasonOwnRelay, "smtps-relay.corp.example": policy.ReasonDANEFailed} {
@@ -417,7 +417,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUp(t *testing.T) {
 	}
 }
 
-// TestDANEOfANextHopInBrackets has no MX RRset that could be insecure.
+// TestDANEOfANextHopInBrackets: there is no MX RRset that could be insecure.
 func TestDANEOfANextHopInBrackets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -110,7 +110,7 @@ func TestDecide(t *testing.T) {
 		{"override with a literal policy: byte for byte", by(signed, "10 "+a), overridden(defaults(), policy.Override{Policy: "secure match=x.example"}), "OK secure match=x.example", policy.SourceOverride},
 		{"override no-port26 leaves the TLS policy alone", by(signed, "10 "+s), overridden(defaults(), policy.Override{}), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 
-		// A lookup that failed hides what it may hide.
+		// A failed lookup may hide a promise.
 		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP internal error: a required fact is missing", policy.SourceNone},
 		{"MX never asked for: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}}, defaults(), "TEMP internal error: a required fact is missing", policy.SourceNone},
 		{"MX lookup failed: TEMP with the cause and the name", failed("SERVFAIL (signature expired)"), defaults(), "TEMP MX lookup for example.com failed: SERVFAIL (signature expired)", policy.SourceNone},
@@ -248,8 +248,8 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// TestRouteAgreesWithPolicy holds that a route is given only where the key that Postfix asks for next has
-// a policy that verifies the host.
+// TestRouteAgreesWithPolicy checks that there is a route only if the key that Postfix asks for next has a policy that
+// verifies the host.
 func TestRouteAgreesWithPolicy(t *testing.T) {
 	t.Parallel()
 	names := []string{"smtps-a.example.com", "smtps-b.example.com", "starttls-c.example.com", "mx.example.com"}

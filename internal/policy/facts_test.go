@@ -18,7 +18,7 @@ func mxFacts(rrset *dns.RRset, err error) policy.Facts {
 	return f
 }
 
-// What an MX answer without a usable MX RRset says about the domain.
+// The meaning of an MX answer without a usable MX RRset.
 func TestFactsOfAnswersWithoutMX(t *testing.T) {
 	t.Parallel()
 	itself := []policy.Host{{Name: "example.com"}}

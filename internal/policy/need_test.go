@@ -43,7 +43,7 @@ func reveal(known *policy.Facts, all policy.Facts, set policy.FactSet) {
 }
 
 // TestEveryCombinationNeedsWhatItUses decides every combination with nothing known at first. It needs exactly the facts
-// that its line of the table of byDANE speaks of, and the decision is the same as with all facts.
+// in its line of the table of byDANE, and the decision is the same as with all facts.
 func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 	t.Parallel()
 	const (
@@ -55,7 +55,7 @@ func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 	)
 	lines := []struct{ dane, mx, sts, prefix, port, want string }{
 		{"*", "bogus", "*", "*", "*", mxOnly},
-		// An insecure MX RRset: what promises is enough.
+		// An insecure MX RRset: a promise is enough.
 		{"*", "insecure", "unknown", "*", "25", sts},
 		{"*", "insecure", "unknown", "all|mixed", "26", sts},
 		{"*", "insecure", "*", "all", "*", sts},
@@ -112,7 +112,7 @@ func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 		}
 		require.True(t, found, "no line for %+v", c)
 
-		// What is expected: the record and the addresses, in the step after the MX RRset; TLSA early only with a secure one.
+		// Expected questions: the record and the addresses after the MX RRset, and TLSA only if that is secure.
 		for _, q := range prefetched {
 			switch q.Type {
 			case dns.TypeTXT:
@@ -134,7 +134,7 @@ func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 }
 
 // TestTLSAIsExpectedOfSignedNamesOnly: "name servers … that mishandle TLSA queries" must not be asked (RFC 7672 section
-// 2.2.2). A host at or below a domain with a secure MX RRset is signed in all likelihood.
+// 2.2.2). A host at or below a domain with a secure MX RRset is probably signed.
 func TestTLSAIsExpectedOfSignedNamesOnly(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]bool{
@@ -296,7 +296,7 @@ func TestExpectedQuestionsAreBounded(t *testing.T) {
 	}
 }
 
-// A store of policies that had no answer, with an error or a reason, is not asked again: the mail waits.
+// If the policy store had no answer but an error or a reason, it is not asked again: the mail waits.
 func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 	t.Parallel()
 	for _, sts := range []mtasts.Result{{Why: "no answer in time"}, {Err: errors.New("no answer in time")}} {
@@ -309,7 +309,7 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 	}
 }
 
-// No address is asked of a name that is not a host name.
+// No address is looked up for a name that is not a host name.
 func TestNoQuestionAboutANameThatIsNoHostName(t *testing.T) {
 	t.Parallel()
 	need := policy.Decide(by(unsigned, "10 a b.example.com", "20 mx.example.com"), withDANEAndSTS()).Need

@@ -204,8 +204,8 @@ func TestAPrefixThatTheSettingsIgnoreIsNoPromise(t *testing.T) {
 	require.Equal(t, []promises.Kind{promises.Prefix}, observed(known(unsigned, "10 starttls-mx.example.com")))
 }
 
-// While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker gains
-// nothing by that: what the resolver does not vouch for anyway is still noticed, a hold continues, and nothing is forgotten.
+// While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker
+// gains nothing by that: the loss of other promises is still noticed, a hold continues, and nothing is forgotten.
 func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
@@ -219,7 +219,7 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 		name     string
 		facts    policy.Facts
 		lost     bool // whether the promise is missed while the resolver does not validate
-		observed bool // and whether the memory learns of the answer
+		observed bool // whether the answer is remembered
 		trusted  bool // whether the promise is missed while the resolver validates
 	}{
 		{"DANE", remembered(plain, promises.DANE), false, false, true},

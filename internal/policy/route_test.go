@@ -49,7 +49,7 @@ func TestRouteWithoutHosts(t *testing.T) {
 	require.Equal(t, []string{"there is no MX host"}, d.Why)
 }
 
-// TestWhyThereIsNoRoute names the first host that is not open, and what is needed of its port.
+// TestWhyThereIsNoRoute: the reason names the first host that is not open, and what its port must do.
 func TestWhyThereIsNoRoute(t *testing.T) {
 	t.Parallel()
 	probing := with(func(o *policy.Options) { o.Port26Mode = policy.PortProbe })

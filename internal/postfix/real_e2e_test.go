@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// TestRealPostfix has the commands of the Postfix that is installed read a configuration.
+// TestRealPostfix reads a configuration with the commands of the installed Postfix.
 func TestRealPostfix(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, `compatibility_level = 3.6

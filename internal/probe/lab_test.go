@@ -17,7 +17,7 @@ import (
 // world is a network and a DNS for a Prober, without sockets.
 type world struct {
 	mu      sync.Mutex
-	addrs   map[string][]netip.Addr // of hosts; those that are not there do not exist
+	addrs   map[string][]netip.Addr // the addresses of hosts; other hosts do not exist
 	broken  bool                    // no lookup succeeds
 	answers map[netip.Addr]func(*smtptls.Transcript)
 	talks   map[string][]time.Time // when each host was connected to
@@ -128,7 +128,7 @@ func (w *world) prober(t *testing.T, o Options) *Prober {
 	return p
 }
 
-// run runs a test in a bubble of its own time, with a prober that runs.
+// run runs a test in a synctest bubble with a running prober.
 func run(t *testing.T, test func(t *testing.T, w *world, p *Prober)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func run(t *testing.T, test func(t *testing.T, w *world, p *Prober)) {
 	})
 }
 
-// pass lets time go by.
+// pass lets time pass.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -68,8 +68,8 @@ func TestNumberOfNetworksIsBounded(t *testing.T) {
 	require.Greater(t, len(limiters), maxNetworks/2, "few share one")
 }
 
-// One connection that is taken ends the suspicion of a filter, even beside a silent address, and so do other
-// settings: a filter needs five new hosts.
+// One accepted connection ends the suspicion of a filter, even beside a silent address, and so do new settings. After
+// that, five other hosts must fail before a filter is reported.
 func TestEndOfAnEgressFilter(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *world, *Prober){
@@ -129,7 +129,7 @@ func (r effortResolver) Start(ctx context.Context, q dns.Question, e dns.Effort)
 	return r.world.Start(ctx, q, e)
 }
 
-// Strangers choose the hosts: the cache must not refresh their addresses. An address counts once.
+// Remote parties choose the hosts: the cache must not refresh their addresses. An address counts once.
 func TestLookupOfAddresses(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

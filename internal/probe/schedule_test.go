@@ -24,7 +24,7 @@ func TestEarlyProbesOfAnOpenHostAreBounded(t *testing.T) {
 	})
 }
 
-// Many mails concurrently use up one early probe only, and the verdict that they got is a second old when it is checked.
+// Many concurrent mails use up only one early probe, and the verdict that they got is a second old when it is checked.
 func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
@@ -62,7 +62,7 @@ func TestFailedProbeIsRepeated(t *testing.T) {
 	})
 }
 
-// A host with an open verdict in force, which mail depends on, is probed again after four minutes at the latest.
+// A host with a valid open verdict, on which mail depends, is probed again after four minutes at the latest.
 func TestFailedProbeOfAnOpenHostIsRepeatedSoon(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
@@ -136,7 +136,7 @@ func TestHostThatIsPutOffComesLater(t *testing.T) {
 	}
 }
 
-// A closed host whose cause is another one is a change; the same verdict once more, and a failed probe, are none.
+// A new cause for a closed host counts as a change; a repeated verdict or a failed probe does not.
 func TestAnotherCauseIsAChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -150,7 +150,7 @@ func TestAnotherCauseIsAChange(t *testing.T) {
 	require.Equal(t, []int{1, 1, 2, 2}, changes)
 }
 
-// The verdict of a probe does not show how a mail fared that was sent while it ran: another probe follows.
+// The verdict of a probe does not reflect mail that was sent while the probe ran, so another probe follows.
 func TestMailDuringAProbeCausesAnother(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {

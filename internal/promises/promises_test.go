@@ -43,7 +43,7 @@ func newFixture(o promises.Options) fixture {
 	return f
 }
 
-// establish has the promise seen on three days; the clock ends on the third.
+// establish records the promise on three days; the clock then shows the third.
 func (f fixture) establish(k promises.Kind) {
 	for i := range 3 {
 		if i > 0 {
@@ -368,7 +368,7 @@ func TestACorruptDatabaseIsSetAside(t *testing.T) {
 	require.FileExists(t, file+".corrupt")
 }
 
-// What a peer sends is refused, or kept as it is.
+// The data of a peer is either refused or kept unchanged.
 func FuzzSightings(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 2, 0, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -109,7 +109,7 @@ func TestAHoldThatASecondResolverEndedDoesNotEndTheNextOne(t *testing.T) {
 	require.Len(t, f.Holds(), 1)
 }
 
-// One equal answer of the second resolver never ends a hold by itself, whatever it said about an earlier hold.
+// A single equal answer of the second resolver never ends a hold, whatever it answered during an earlier hold.
 func TestAgreementAboutAHoldEndsWithIt(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(f fixture){

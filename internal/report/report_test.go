@@ -121,7 +121,7 @@ func TestNextHopsAreForgottenAfter30Days(t *testing.T) {
 	})
 }
 
-// A restart keeps what was recorded, also what was forgotten by the memory.
+// A restart keeps the next hops that were remembered.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	options := report.Options{StateDir: dir, Max: 3, Log: slog.New(slog.DiscardHandler)}
@@ -147,7 +147,7 @@ func TestRestart(t *testing.T) {
 	require.ErrorIs(t, s.Run(ctx), context.Canceled)
 }
 
-// An answer that is given again counts without a lock: after the next write, in a report, and after a restart.
+// A reused answer is counted without a lock, and appears after the next write, in a report, and after a restart.
 func TestAnswersThatAreGivenAgain(t *testing.T) {
 	options := report.Options{StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	synctest.Test(t, func(t *testing.T) {

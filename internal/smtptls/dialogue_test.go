@@ -82,7 +82,7 @@ func TestDialogue(t *testing.T) {
 				r := smtptest.Start(t, "127.0.0.1:0", b)
 				d := smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots}
 				if c.b.Stall != "" || c.slow {
-					d.Timeout = 3 * time.Second // much more than what is not slow takes beside other work
+					d.Timeout = 3 * time.Second // a normal reply takes much less, even on a busy machine
 				}
 				tr := smtptls.RunDialogue(t.Context(), d)
 				require.Equal(t, c.failed, tr.Failed, tr.Why)
@@ -146,7 +146,7 @@ func TestDialogueSTARTTLS(t *testing.T) {
 	require.Equal(t, []string{"EHLO client.example", "STARTTLS", "EHLO client.example", "QUIT"}, commands)
 }
 
-// A host counts its connections until it has closed them: our next one comes after that.
+// A host counts a connection until it has closed it, so our next one must come after that.
 func TestDialoguesDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	ca := smtptest.NewCA(t)
@@ -161,7 +161,7 @@ func TestDialoguesDoNotOverlap(t *testing.T) {
 	}
 }
 
-// A host that says 221 and stays is not waited for.
+// The dialogue does not wait for a host that replies 221 and keeps the connection open.
 func TestDialogueWithAHostThatStays(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -171,7 +171,7 @@ func TestDialogueWithAHostThatStays(t *testing.T) {
 		conn, err := l.Accept()
 		if err == nil {
 			_, err = io.WriteString(conn, "220 here\r\n250 hello\r\n221 bye\r\n") // EHLO has no STARTTLS
-			_, _ = io.Copy(io.Discard, conn)                                      // until the other side goes
+			_, _ = io.Copy(io.Discard, conn)                                      // until the other side closes
 			err = errors.Join(err, conn.Close())
 		}
 		gone <- err
@@ -206,7 +206,7 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 	require.True(t, tr.LocalFailure(), "the caller's hurry says nothing about the host: %s", tr.Why)
 	require.Equal(t, smtptls.CauseNone, tr.Cause)
 
-	// A connection that our own kernel turns down.
+	// A connection that our own kernel refuses.
 	tr = smtptls.RunDialogue(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort("255.255.255.255:26"), Implicit: true})
 	require.True(t, tr.LocalFailure(), tr.Why)
 	require.False(t, tr.OK())

@@ -150,7 +150,7 @@ func TestACorruptFileThatCannotBeRenamedIsReportedOnce(t *testing.T) {
 	require.Equal(t, records{"a": "1"}, onDisk(t, dir))
 }
 
-// A corrupt file that can only be read does not take a descriptor for each attempt to open it.
+// A corrupt read-only file does not cost one descriptor per attempt to open it.
 func TestACorruptFileThatCanOnlyBeReadIsClosedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

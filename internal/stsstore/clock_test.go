@@ -58,6 +58,6 @@ func TestClockJumpsDoNotAgeAPolicy(t *testing.T) {
 	w.set(domain, "1", enforce)
 	r := w.store(t, in(t.TempDir())).Lookup(t.Context(), domain, anything)
 	require.Equal(t, found1, short(r))
-	// A time without a monotonic reading is one of the clock on the wall (package time).
+	// A time without a monotonic reading is wall clock time (package time).
 	require.NotEqual(t, r.Expires.Round(0).String(), r.Expires.String())
 }

@@ -123,7 +123,7 @@ func TestTheLeastRecentlyUsedAreEvicted(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, n, s.Stats().Policies, "the disk has as many")
 
-		// A policy of 64 KiB is not one like another.
+		// A policy of 64 KiB counts as several.
 		w.set("big.example", "1", enforce+"x: "+strings.Repeat("y", 60<<10)+"\n")
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "big.example", anything)))
 		require.Equal(t, 1, s.Stats().Policies)
@@ -473,7 +473,7 @@ func TestKill(t *testing.T) {
 		for n := 0; lines.Scan(); {
 			if name, ok := strings.CutPrefix(lines.Text(), "stored "); ok {
 				acknowledged = append(acknowledged, name)
-				// It is killed while it continues; the policies that it reports until then still count.
+				// The process is killed while it works; the policies that it reported before count.
 				if n++; n == each+round%3 {
 					require.NoError(t, cmd.Process.Kill())
 				}

@@ -46,7 +46,7 @@ func TestAnUnusedPolicyIsNotRenewed(t *testing.T) {
 		time.Sleep(9 * day)
 		require.Equal(t, 1, w.fetches())
 		require.Equal(t, 1, w.queries())
-		// It is used again at last, and renewed before it ends.
+		// It is used again near the end, and renewed before it expires.
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		time.Sleep(time.Minute)
 		require.Equal(t, 2, w.fetches())

@@ -47,7 +47,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		require.Equal(t, 1, w.queries())
 		require.Equal(t, 1, w.fetches())
 
-		// The record is asked for again when its TTL is over, and says the same.
+		// The record is looked up again when its TTL has ended, and is the same.
 		time.Sleep(ttl)
 		require.ErrorIs(t, s.Lookup(t.Context(), domain, cacheOnly).Err, dns.ErrNotCached)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
@@ -222,7 +222,7 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 		require.InDelta(t, 10*time.Minute, at[3]-at[2], float64(2*time.Minute))
 		require.LessOrEqual(t, at[10]-at[9], 6*time.Hour+time.Minute)
 
-		// Who announces another policy does not have to wait for that.
+		// A domain that announces another policy does not have to wait for that.
 		w.change(func() { w.fail = nil })
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
@@ -287,7 +287,7 @@ func TestALookupTimesOutAndTheFetchContinues(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, cacheOnly)))
 		require.Equal(t, 1, w.fetches())
 
-		// A live policy is not kept waiting for.
+		// A lookup with a live policy hardly waits for a fetch.
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
 		begun := time.Now()
@@ -296,7 +296,7 @@ func TestALookupTimesOutAndTheFetchContinues(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, cacheOnly)))
 
-		// Nor is it for a record that does not come.
+		// Nor does it wait for a record that does not arrive.
 		w.change(func() { w.dnsWait = time.Hour })
 		time.Sleep(ttl)
 		begun = time.Now()
@@ -372,14 +372,14 @@ func TestADomainTakesOnePlace(t *testing.T) {
 	})
 }
 
-// hang makes n lookups of domains whose policy hosts hang. They end with all.
+// hang makes n lookups of domains whose policy hosts hang. It returns when all have ended.
 func (w *internet) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGroup, n int) {
 	w.change(func() { w.hangs = "hangs.example" })
 	for i := range n {
 		name := fmt.Sprintf("d%d.hangs.example", i)
 		w.set(name, "1", enforce)
 		all.Go(func() { s.Lookup(ctx, name, anything) })
-		synctest.Wait() // each has its place before the next
+		synctest.Wait() // each gets its slot before the next one
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzParseServer: what is taken is written as it can be read again; what is not taken gives nothing.
+// FuzzParseServer: an accepted server is written in a form that can be read again; a refused one returns nothing.
 func FuzzParseServer(f *testing.F) {
 	for _, s := range []string{"127.0.0.1", "[::1]:53", "fe80::1%eth0", "tls://dns.example@192.0.2.1:853", "tls://a@[::1]", "tls://@", "127.0.0.1:0", "[::1", "::ffff:1.2.3.4"} {
 		f.Add(s)

@@ -32,7 +32,7 @@ func (s *Stub) requireNoOutage(t *testing.T) {
 	require.Empty(t, st.FailingReason)
 }
 
-// No server answers. One name is enough to tell, because a question of our own fails too.
+// No server answers. One name is enough, because a query of our own fails too.
 func TestMuteServersAreAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.8", "127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
@@ -49,7 +49,7 @@ func TestMuteServersAreAnOutage(t *testing.T) {
 
 		since := time.Now()
 		s.failing(t, mxOf("a.example"))
-		s.requireNoOutage(t) // it may be the name's fault
+		s.requireNoOutage(t) // the name may be at fault
 		time.Sleep(2 * (2*s.current.Load().options.Timeout + watchInterval))
 		st := s.State()
 		require.True(t, since.Equal(st.FailingSince), st.FailingSince)
@@ -240,7 +240,7 @@ func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
 		w.set(func() { w.dead["127.0.0.9"] = false })
 		time.Sleep(2*watchInterval + s.current.Load().options.Timeout)
 		require.NoError(t, ask())
-		time.Sleep(20 * time.Second) // what has begun ends
+		time.Sleep(20 * time.Second) // let calls that have begun end
 	})
 }
 

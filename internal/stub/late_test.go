@@ -20,8 +20,8 @@ func (s *Stub) logged(t *testing.T, server string) *testkit.Log {
 	return log
 }
 
-// "one log line that names the cause": a resolver that is slow in everything. It is said when it begins and when it
-// ends.
+// "one log line that names the cause": a resolver that is slow in everything. The log reports the beginning and the
+// end.
 func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
@@ -67,7 +67,7 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 	})
 }
 
-// The owner of a domain can make its name servers slow. The resolver is not to blame.
+// The owner of a domain can make its name servers slow. That is not the resolver's fault.
 func TestASlowDomainIsNoLateServer(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {

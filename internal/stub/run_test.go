@@ -34,7 +34,7 @@ type fakeWire struct {
 
 	mu    sync.Mutex
 	times []time.Duration // of the questions for NS ".": one for each self-test
-	log   []string        // of all other questions: when, server, timeout
+	log   []string        // for all other questions: when, server, timeout
 	dead  map[string]bool
 	weak  bool
 	fails func(q dnsmsg.Query) bool // with SERVFAIL; nil: none does
@@ -311,7 +311,7 @@ func TestLookupAcrossAChange(t *testing.T) {
 	}
 }
 
-// A resolver that is slow in everything validates all the same.
+// A resolver that is always slow can still validate.
 func TestSelfTestOfASlowResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := New(Options{Servers: []string{"127.0.0.1"}})
@@ -325,7 +325,7 @@ func TestSelfTestOfASlowResolver(t *testing.T) {
 	})
 }
 
-// lateWire answers after a while.
+// lateWire answers after a delay.
 type lateWire time.Duration
 
 func (w lateWire) exchange(ctx context.Context, _ Server, q dnsmsg.Query, until time.Time) (*dnsmsg.Answer, error) {

@@ -21,7 +21,7 @@ import (
 const version = "version.bind"
 
 func TestSelfTest(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	root := dnstest.Answer{Records: []string{"NS a.root-servers.net."}}
 	signed := dnstest.Answer{Secure: true, Records: []string{"NS a.gtld-servers.net."}}
 	failing := dnstest.Answer{Rcode: "SERVFAIL"}
@@ -184,7 +184,7 @@ func TestSelfTest(t *testing.T) {
 
 // No error, race or time-out may make answers weaker: what fails says nothing about the server.
 func TestSelfTestKeepsTheEarlierResult(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	for name, fail := range map[string]func(*dnstest.Server){
 		"dead":       func(s *dnstest.Server) { s.SetDead(true) },
 		"closed":     func(s *dnstest.Server) { _ = s.Close() },
@@ -220,7 +220,7 @@ func setNS(s *dnstest.Server, a dnstest.Answer) {
 
 // "Drop every secure entry when servers, trust or the self-test's result change."
 func TestEpoch(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	g := s.Epoch()
 	require.True(t, s.SelfTest(t.Context()))
@@ -263,7 +263,7 @@ func TestEpoch(t *testing.T) {
 
 // "Trust is one property of the whole list."
 func TestLists(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	data := dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}}
 	two := func(t *testing.T) (a, b *dnstest.Server, s *stub.Stub) {
 		t.Helper()
@@ -356,7 +356,7 @@ func TestLists(t *testing.T) {
 }
 
 func TestLookupWaitsForTheSelfTest(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server := dnstest.New(t)
 	server.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 	server.SetDead(true)
@@ -389,7 +389,7 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 }
 
 func TestFollowResolvConf(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	replace := func(text string) {
 		t.Helper()

@@ -19,10 +19,10 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// patient is a time-out that no answer on loopback reaches, and that no test waits for.
+// patient is a timeout that answers on loopback never reach, and for which no test waits.
 const patient = 20 * time.Second
 
-// hasty is a time-out for tests that wait for it.
+// hasty is a timeout for tests that wait for it.
 const hasty = 400 * time.Millisecond
 
 // newStub returns a Stub on servers that has tested them.
@@ -99,7 +99,7 @@ func udp(t *testing.T, serve func(miekg.ResponseWriter, *miekg.Msg)) string {
 
 // The query is the one that Postfix sends.
 func TestStubQuery(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	queries := make(chan *miekg.Msg, 10)
 	addr := udp(t, func(w miekg.ResponseWriter, m *miekg.Msg) {
 		queries <- m.Copy()
@@ -122,7 +122,7 @@ func TestStubQuery(t *testing.T) {
 }
 
 func TestStubAnswer(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 MX.example.com.", "MX 5 b.example.com.", "MX 5 a.example.com.", "MX 5 a.example.com."}})
 	r := answer(t, s, mx("EXAMPLE.com."))
@@ -135,7 +135,7 @@ func TestStubAnswer(t *testing.T) {
 
 // "the ID and QR, opcode, name, class, type (RFC 5452 9.1) … keep reading until the deadline."
 func TestStubPassesOverStrays(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	t.Run("the answer comes after them", func(t *testing.T) {
 		server, s := on(t, patient)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
@@ -169,7 +169,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 }
 
 func TestStubTruncated(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	t.Run("TC=1: TCP (RFC 7766)", func(t *testing.T) {
 		server, s := on(t, patient)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
@@ -203,7 +203,7 @@ func TestStubTruncated(t *testing.T) {
 }
 
 func TestStubAD(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	tests := map[string]struct {
 		answer dnstest.Answer
@@ -233,7 +233,7 @@ func TestStubAD(t *testing.T) {
 
 // "SERVFAIL is a failure, bogus or not. EDE (RFC 8914) is for logs, metrics and the reason text only."
 func TestStubServfail(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	server.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: miekg.ExtendedErrorCodeDNSBogus, EDEText: "no\x01 sign\xe4ture\n" + strings.Repeat("x", 1000)})
 	failed := failure(t, s, mx("bogus.example"))
@@ -253,7 +253,7 @@ func TestStubServfail(t *testing.T) {
 }
 
 func TestStubNames(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	long := strings.Join(slices.Repeat([]string{strings.Repeat("a", 61)}, 4), ".") // 249 octets on the wire
 	for name, tc := range map[string]struct{ asked, want string }{
@@ -288,7 +288,7 @@ func TestStubNames(t *testing.T) {
 }
 
 func TestStubTypes(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server, s := on(t, patient)
 	set := func(ty dns.Type, records ...string) *dns.RRset {
 		server.Set("example.com", ty, dnstest.Answer{Secure: true, Records: records})
@@ -301,9 +301,9 @@ func TestStubTypes(t *testing.T) {
 	require.Equal(t, []string{"mx.example.net"}, set(dns.TypeCNAME, "CNAME MX.example.net.").TXT())
 }
 
-// A query costs 3 s, the next 5 s, the lookup 12 s; here in small.
+// A query takes 3 s, the next one 5 s and the lookup 12 s, here on a smaller scale.
 func TestStubTimeouts(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	t.Run("all under the caller's context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var asked atomic.Int64
@@ -362,7 +362,7 @@ func TestStubTimeouts(t *testing.T) {
 }
 
 func TestStubObserve(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	server := dnstest.New(t)
 	var mu sync.Mutex
 	var events []string

@@ -22,7 +22,7 @@ func serverConfig(t *testing.T, ca *smtptest.CA, name string) *tls.Config {
 
 // "A server may be tls://name@addr:853 (DNS over TLS, name verified)."
 func TestStubTLS(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	ca := smtptest.NewCA(t)
 	server := dnstest.New(t)
 	server.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})

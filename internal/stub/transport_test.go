@@ -66,7 +66,7 @@ func reply(t *testing.T, query []byte, change func(*miekg.Msg)) []byte {
 	return octets
 }
 
-// What a server answers is reported as what it is, and soon: not as a timeout.
+// The error for a bad answer names the problem, and arrives immediately: it is not a timeout.
 func TestUnusableAnswersAreReported(t *testing.T) {
 	t.Parallel()
 	bare := func(rcode int) func(query []byte) [][]byte {
@@ -130,7 +130,7 @@ func TestDataWithoutAQuestionIsIgnored(t *testing.T) {
 	}
 }
 
-// A forger who has guessed ID and port cannot end a query: the answer that follows counts.
+// An attacker who has guessed the ID and the port cannot end a query: the genuine answer that follows counts.
 func TestAnAnswerAfterAnUnusableOneCounts(t *testing.T) {
 	t.Parallel()
 	for name, forged := range map[string]func(query []byte) []byte{
@@ -303,7 +303,7 @@ func write(w io.Writer, octets []byte) {
 	_, _ = w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(octets))), octets...))
 }
 
-// 1,000 cold lookups over DNS over TLS need one connection. Of each two the second is answered first.
+// 1,000 cold lookups over DNS over TLS need one connection. The second of each two is answered first.
 func TestManyLookupsShareAConnection(t *testing.T) {
 	t.Parallel()
 	l, s := overTLS(t, patient, func(conn net.Conn) {
@@ -344,7 +344,7 @@ func TestManyLookupsShareAConnection(t *testing.T) {
 	require.EqualValues(t, 1, l.accepted.Load())
 }
 
-// A silent question does not delay the others on its connection.
+// A question without an answer does not delay the others on its connection.
 func TestASilentQuestionDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	l, s := overTLS(t, hasty, func(conn net.Conn) {

@@ -129,8 +129,8 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	})
 }
 
-// The answer to a query that was given up may arrive when another query has its ID. It is not the answer to that one, and
-// no failure of it either. A query keeps its ID until it ends.
+// The answer to a query that was given up may arrive when another query has its ID. It is neither the answer to that
+// query nor a failure of it. A query keeps its ID until it ends.
 func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 	t.Parallel()
 	late := map[string]func(query *miekg.Msg) []byte{
@@ -241,7 +241,7 @@ func (slow) Close() error {
 	return nil
 }
 
-// Such a server delays neither the query that finds it out nor, through the mutex of the server, any other.
+// Such a server does not delay the query that detects it, nor any other query through the mutex of the server.
 func TestTheEndOfAStreamIsNotAwaited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -40,7 +40,7 @@ func TestSwappingTheDirectoryChangesNoOtherFile(t *testing.T) {
 		}
 		gid := os.Getegid()
 		if os.Geteuid() == 0 {
-			gid = 65534 // another group than that of the file, so that a change of the wrong one shows
+			gid = 65534 // a different group from that of the file, so that a change of the wrong one is visible
 		}
 		_, err = adjust(d, socketName, 0o666, gid)
 		require.NoError(t, err, name)

@@ -161,7 +161,7 @@ func TestTheDirectoryMustNotBeASymbolicLink(t *testing.T) {
 	require.Empty(t, entries)
 }
 
-// As root, a directory that another user can write is refused. Other users decide for themselves.
+// As root, a directory that another user can write is refused. Other users may use such a directory.
 func TestDirectoryThatAnotherUserCanWrite(t *testing.T) {
 	t.Parallel()
 	const nobody = 65534

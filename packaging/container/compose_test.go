@@ -84,8 +84,8 @@ func composed(t *testing.T) map[string]service {
 	return file.Services
 }
 
-// box is what a service runs in: a root directory that is read-only, with the volumes of the service, in the network
-// namespace of the test.
+// box is the environment of a service: a root directory that is read-only, with the volumes of the service, in the
+// network namespace of the test.
 type box struct {
 	root string
 	cmd  *exec.Cmd
@@ -96,7 +96,7 @@ type box struct {
 func run(t *testing.T, name string, s service, root, user string, env ...string) *box {
 	t.Helper()
 	var script strings.Builder
-	// at makes sure that there is something to mount over, as an engine does.
+	// at creates a missing mount point, as an engine does.
 	at := func(path string, dir bool) string {
 		over := filepath.Join(root, path)
 		require.NoError(t, os.MkdirAll(filepath.Dir(over), 0o755))
@@ -251,7 +251,7 @@ func TestComposeDeliversVerified(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "var/lib/postfix"), 0o755))
 	require.NoError(t, os.Chown(filepath.Join(root, "var/lib/postfix"), 64001, 64001))
-	// The receivers of this test have port 25 of other addresses in the same namespace.
+	// The receivers of this test use port 25 at other addresses in the same namespace.
 	main, err := os.ReadFile("main.cf")
 	require.NoError(t, err)
 	require.Contains(t, string(main), "\ninet_interfaces = all\n")

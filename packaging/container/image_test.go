@@ -170,8 +170,8 @@ func unpack(t *testing.T, layer []byte) string {
 	}
 }
 
-// running is a container of the test's own: namespaces for mounts, processes and the network, a root file system that is
-// read-only, no capabilities, and a user that is not in the image.
+// running is a container that the test makes: namespaces for mounts, processes and the network, a root file system that
+// is read-only, no capabilities, and a user that is not in the image.
 type running struct {
 	log *os.File
 	cmd *exec.Cmd
@@ -192,7 +192,7 @@ mount -o remount,ro,bind %[1]s
 exec env -i %[3]s setpriv --clear-groups --no-new-privs --bounding-set -all,+sys_chroot,+setuid,+setgid \
 	chroot --userspec=%[4]d:0 %[1]s %[5]s`, root, volume, strings.Join(c.Config.Env, " "), uid,
 		strings.Join(append(c.Config.Entrypoint, c.Config.Cmd...), " "))
-	// The tools of the host are found before the environment is that of the image.
+	// Find the tools of the host before the environment becomes that of the image.
 	script = strings.Replace(script, "setpriv", "/usr/bin/setpriv", 1)
 	script = strings.Replace(script, "\tchroot", "\t/usr/sbin/chroot", 1)
 	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script)

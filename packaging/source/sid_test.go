@@ -23,7 +23,7 @@ func newSid(t *testing.T, clone string) sid {
 	dir, err := filepath.Abs(top + "/dist/.sid")
 	require.NoError(t, err)
 	build := t.TempDir()
-	// The user that builds must be able to reach it.
+	// The user that runs the build must be able to reach it.
 	for d := build; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		require.NoError(t, os.Chmod(d, 0o755))
 	}

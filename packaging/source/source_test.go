@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package source tests what is made from the source of policyd: the files of a release, the package of Debian and the spec of
-// Fedora. Root only: the Debian package is built in a clean tree of Debian sid.
+// Package source tests what is built from the source: the files of a release, the Debian package and the Fedora spec.
+// Root only: the Debian package is built in a clean tree of Debian sid.
 package source
 
 import (
@@ -147,7 +147,7 @@ func TestRelease(t *testing.T) {
 	step(t, "the source package of Debian builds in sid and gives the same package", func(t *testing.T) { debian(t, one, release) })
 }
 
-// step is a part of the test without which the next ones make no sense.
+// step is a part of the test on which the next parts depend.
 func step(t *testing.T, name string, part func(*testing.T)) {
 	t.Helper()
 	if !t.Run(name, part) {
@@ -162,7 +162,7 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-// requireUniform looks for entries of an archive that depend on who made it.
+// requireUniform checks that no entry of an archive depends on the user who made it.
 func requireUniform(t *testing.T, archive string) {
 	t.Helper()
 	f, err := os.Open(archive)
@@ -264,7 +264,7 @@ func debian(t *testing.T, clone, release string) {
 	})
 }
 
-// deb is what two packages are compared by.
+// deb has the properties in which two packages are compared.
 type deb struct {
 	files   map[string]string // the mode and the owner
 	control map[string]string // fields and scripts

@@ -8,8 +8,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// serveConstant is the least that a server can do: it reads a request and writes the one reply. It has no timeouts, no
-// limits and no counters, and looks at nothing.
+// serveConstant is the minimal server: it reads a request and writes the one reply. It has no timeouts, limits or
+// counters, and does not parse the request.
 func serveConstant(ctx context.Context, path, text string) error {
 	reply := socketmap.AppendNetstring(nil, text)
 	var lc net.ListenConfig

@@ -1,6 +1,6 @@
 // Command bench measures a built policyd on this machine, beside a minimal server that knows one answer and, if
 // PEER_TLSPOL names its binary, beside postfix-tlspol. All servers run on loopback in processes that it starts and
-// ends. Figures of different machines or different runs do not compare; the ratios in one run do.
+// ends. Figures from different machines or runs cannot be compared; the ratios within one run can.
 package main
 
 import (
@@ -80,7 +80,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 	if b.dir, err = os.MkdirTemp("", "policyd-bench-"); err != nil { // sockets need short paths
 		return err
 	}
-	load, _ := os.ReadFile("/proc/loadavg") // empty is as good as unknown
+	load, _ := os.ReadFile("/proc/loadavg") // an empty load average counts as unknown
 	fmt.Printf("%d processors, %s/%s, %s; load average before: %s\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH,
 		runtime.Version(), strings.TrimSpace(string(load)))
 	begun, found := time.Now(), false

@@ -42,7 +42,7 @@ func explain(ctx context.Context, p *daemon.Process, of []domain) (all []explana
 		arguments = append(arguments, d.name)
 	}
 	output, status, err := p.Run(ctx, arguments...)
-	// One domain without a policy makes it 1, one that cannot be looked up 3; both are in the table.
+	// Domains without a policy make it 1, and domains that cannot be looked up 3; the table has both.
 	must.Be(err == nil && status == 3, "policyd query: %w, exit status %d in place of 3, that of a failed lookup:\n%s",
 		err, status, output)
 	for in := json.NewDecoder(bytes.NewReader(output)); in.More(); {

@@ -72,7 +72,7 @@ func (d domain) publish(lab *dnstest.Server) {
 	}
 }
 
-// question is one lookup as Postfix makes it, with the reply that is expected.
+// question is one lookup as Postfix makes it, with the expected reply.
 type question struct {
 	setting string // of main.cf
 	request socketmap.Request

@@ -89,7 +89,7 @@ func manyConnections(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during)
 }
 
-// slowClients send a request whose end never comes: byte by byte, half of it, or half of it and a FIN.
+// slowClients send a request that is never complete: byte by byte, half of it, or half of it and a FIN.
 func slowClients(ctx context.Context, s *scene) string {
 	const all = 900
 	half := wire(s.world.all[0])

@@ -84,7 +84,7 @@ func killed(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%d kills, %d during lookups", rounds, early)
 }
 
-// askUntilKilled asks concurrently, kills the process after enough answers, and returns the questions answered best.
+// askUntilKilled asks concurrently until it kills the process, and returns the questions that got the best answer.
 func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough int) (answered []question) {
 	var mu sync.Mutex
 	var all sync.WaitGroup

@@ -106,11 +106,11 @@ func faults() []fault {
 			holds: "policies hold from memory, and are on disk after a restart once there is room"}),
 		{name: "disk: state directory read-only", root: true, ttl: shortTTL, log: cannotWrite,
 			setup: setup{state: "4m"},
-			// While the policy host is down, only policies on disk hold.
+			// While the policy host is down, only policies on disk can be enforced.
 			steps: []step{learn("old", 1), do((*scene).stop), remount(unix.MS_RDONLY), do((*scene).closePolicies),
 				again, enforced, do((*scene).openPolicies), learn("new", 1), logs(cannotWrite), remount(0),
 				logs(canWrite),
-				// Another database than that of the policies may have logged this: each is written every few seconds.
+				// A database other than that of the policies may have logged this: each is written every few seconds.
 				span(5*time.Second, 5*time.Second), restart((*scene).kill), enforced},
 			holds: "policies on disk hold, new ones hold from memory, and are written within seconds when they can be"},
 		load(4, 10, fault{name: "disk: state directory vanishes", root: true, ttl: shortTTL, log: vanished,
@@ -118,7 +118,7 @@ func faults() []fault {
 				enforced}, holds: "the directory is made again, and no policy is lost"}),
 		{name: "disk: kill -9 in the middle of writes", root: true, busy: true, ttl: 300,
 			steps: []step{killed, do((*scene).closePolicies), enforced},
-			holds: "every policy that an answer was given from is enforced afterwards, with the policy host down"},
+			holds: "every policy on which an answer was based is enforced afterwards, with the policy host down"},
 		load(8, 10, fault{name: "clients: 10,000 connections", busy: true, sure: true, steps: []step{manyConnections},
 			holds: "the one that has been idle longest makes room, and every client that asks is answered"}),
 		load(8, 10, fault{name: "clients: slow and half requests", sure: true, steps: []step{slowClients},

@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
-// resolver breaks the resolver in one way, or ends that.
+// resolver breaks the resolver in one way, or repairs it.
 func resolver(set func(*dnstest.Server, bool), on bool) step {
 	return do(func(s *scene) { set(s.world.dns, on) })
 }
@@ -30,7 +30,7 @@ func changesItsMind(ctx context.Context, s *scene) string {
 	w.set(false, "_25._tcp.mx.m0.example", dns.TypeTLSA)
 	before := w.dns.Asked(domain, dns.TypeMX)
 	l := (&load{connections: 4, pause: 20 * time.Millisecond, questions: questions}).start(ctx, s.p)
-	// In the last twentieth of the TTL, each lookup in the cache refreshes. No reply to this spelling is remembered.
+	// In the last twentieth of the TTL, each cached lookup causes a refresh. No reply to this spelling is remembered.
 	must.Do(daemon.Sleep(ctx, last*24/25-time.Since(begun)))
 	s.p.best(ctx, []question{{request: policyOf("M0.example"), best: questions[0].best}})
 	must.Do(daemon.Sleep(ctx, last*49/50-time.Since(begun))) // nothing has expired yet

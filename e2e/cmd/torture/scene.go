@@ -84,7 +84,7 @@ func (s *scene) end() error {
 	return errors.Join(errs...)
 }
 
-// loopback is an address that only this fault uses. No connection starts from it, so its ports are and stay free.
+// loopback is an address that only this fault uses. No connection is made from it, so its ports stay free.
 func (s *scene) loopback() netip.Addr {
 	s.places++
 	return netip.AddrFrom4([4]byte{127, 40, byte(s.number), byte(s.places)})

@@ -20,7 +20,7 @@ func soak(length time.Duration) fault {
 	return fault{
 		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
 		holds: "no growth of memory, goroutines or descriptors",
-		setup: setup{settings: "cache.max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
+		setup: setup{settings: "cache.max_entries = 2000"}, // a small cache is soon full, and then no resource may grow
 		steps: []step{func(ctx context.Context, s *scene) string { return s.soak(ctx, length) }},
 	}
 }
@@ -34,7 +34,7 @@ type usage struct {
 }
 
 // soak mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and
-// measures between the mixtures what policyd uses while nothing is asked.
+// measures what policyd uses while it is idle between the mixtures.
 func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	looks, domains := 10, 6000
 	if length < time.Minute {

@@ -82,7 +82,7 @@ func TestEveryFaultIsInTheTable(t *testing.T) {
 	require.Len(t, choose(faults(), regexp.MustCompile("^disk")), 4)
 }
 
-// Faults that are played side by side have addresses of their own.
+// Faults that run concurrently have different addresses.
 func TestLoopback(t *testing.T) {
 	t.Parallel()
 	seen := map[netip.Addr]bool{}

@@ -20,7 +20,7 @@ type question struct {
 	request socketmap.Request
 	// best is the answer when everything can be looked up. temp stands for all answers with this status: mail waits.
 	best string
-	// also are other answers that the facts allow at some time of the fault.
+	// also are other answers that the facts allow at some time during the fault.
 	also []string
 }
 
@@ -37,7 +37,7 @@ func (q question) allows(r socketmap.Reply) bool {
 	return text(r) == q.best || slices.Contains(q.also, text(r))
 }
 
-// sure are the questions without TEMP as an answer that is not the best.
+// sure returns the questions, without TEMP as an allowed answer unless it is the best one.
 func sure(questions []question) (without []question) {
 	for _, q := range questions {
 		q.also = slices.DeleteFunc(slices.Clone(q.also), func(answer string) bool { return answer == temp })

@@ -34,7 +34,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fake is a daemon of which every part says what was asked.
+// fake is a daemon that answers each request with a description of it.
 type fake struct {
 	status          func() status.Status
 	reload          func() (status.Reload, *admin.RefusedError)
@@ -227,7 +227,7 @@ func TestNobodyThere(t *testing.T) {
 	require.ErrorContains(t, err, "no daemon answers at ", "a file")
 }
 
-// Such as the socket of the lookups, or that of another program.
+// For example the socketmap socket, or the socket of another program.
 func TestSomebodyElseThere(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{
@@ -330,7 +330,7 @@ func TestExplanationsAreBounded(t *testing.T) {
 	all.Wait()
 }
 
-// Whatever arrives at an endpoint gets one JSON object, and nothing is changed by a method that only looks.
+// An endpoint answers any request with one JSON object, and a method that only reads changes nothing.
 func FuzzHandler(f *testing.F) {
 	for _, seed := range []string{
 		"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -422,7 +422,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	}
 }
 
-// Mail servers that wait when policyd stops get an answer, and no closed connection.
+// Mail servers that are waiting when policyd stops get an answer, not a closed connection.
 func TestQuestionsEndWithTheListener(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

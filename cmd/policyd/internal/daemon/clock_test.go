@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// "clock: jumps one hour either way, one day forward", and "one log line that names the cause"; a clock that is kept right
-// is none.
+// "clock: jumps one hour either way, one day forward", and "one log line that names the cause"; small corrections of a
+// clock are not jumps.
 func TestAClockThatIsSetIsLogged(t *testing.T) {
 	t.Parallel()
 	for step, logged := range map[time.Duration]string{

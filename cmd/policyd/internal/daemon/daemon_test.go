@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// testTimeout is for what happens in no time on a machine that is not busy.
+// testTimeout is for steps that take almost no time on an idle machine.
 const testTimeout = 30 * time.Second
 
 // lab is a daemon that runs, with its resolver and its settings file.
@@ -35,7 +35,7 @@ type lab struct {
 	hangup   chan os.Signal
 	options  Options
 	daemon   *Daemon
-	interval time.Duration // between two looks at the sockets; 0: as in production
+	interval time.Duration // the interval between checks of the sockets; 0: as in production
 	stop     context.CancelFunc
 	finished chan error
 }
@@ -56,11 +56,11 @@ func newLab(t *testing.T, text string) *lab {
 // path is where the lab's daemon listens.
 func (l *lab) path() string { return filepath.Join(l.dir, "sock") }
 
-// write writes the settings: dotted keys keep the order free.
+// write writes the settings, with dotted keys, so that their order does not matter.
 func (l *lab) write(text string) {
 	l.t.Helper()
 	all := text + "\nserver.listen = [\"unix:" + l.path() + "\"]\ndns.servers = [\"" + l.dns.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
-	// In one step, as editors do: half a file is another file.
+	// In one step, as editors do: the daemon must not read half a file.
 	require.NoError(l.t, os.WriteFile(l.config+"~", []byte(all), 0o600))
 	require.NoError(l.t, os.Rename(l.config+"~", l.config))
 }
@@ -194,7 +194,7 @@ func TestStopAnswersWhatHasBegun(t *testing.T) {
 	require.Error(t, err, "the idle connection is closed")
 }
 
-// A lookup that takes longer than drain_timeout does not keep the daemon.
+// A lookup that takes longer than drain_timeout does not keep the daemon from stopping.
 func TestStopDoesNotWaitForever(t *testing.T) {
 	l := newLab(t, "server.drain_timeout = \"50ms\"\ndns.timeout = \"100ms\"")
 	l.dns.Set("dead.example", dns.TypeMX, dnstest.Answer{Drop: true})

@@ -37,7 +37,7 @@ func manager(t *testing.T) <-chan string {
 	return told
 }
 
-// hear waits for a message that begins with a word, and returns it. Others are passed over.
+// hear waits for a message that begins with a word, and returns it. It skips other messages.
 func hear(t *testing.T, told <-chan string, word string) string {
 	t.Helper()
 	for deadline := time.After(testTimeout); ; {
@@ -86,7 +86,7 @@ func TestStopWhileTheServiceManagerHangs(t *testing.T) {
 	require.Equal(t, signedPolicy, ask(t, l.client(), "signed.example"))
 	l.stop()
 	require.NoError(t, l.end())
-	require.NoError(t, manager.Close()) // and with it the sockets that wait
+	require.NoError(t, manager.Close()) // this ends the notification that still waits
 }
 
 func TestWatchdogIsTold(t *testing.T) {

@@ -44,7 +44,7 @@ func (l *lab) operate(more string) {
 
 func (l *lab) adminPath() string { return filepath.Join(l.dir, "admin.sock") }
 
-// run runs a daemon that may not get so far as to answer lookups.
+// run runs a daemon that may fail before it answers lookups.
 func (l *lab) run() (stop func()) {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -118,7 +118,7 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 	}
 }
 
-// A DNS server that is dead is said to be so while it is, though all that is seen of it else are counters.
+// The status reports a dead DNS server while it is dead; otherwise only counters would show it.
 func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
@@ -134,7 +134,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 		return err == nil && len(st.Warnings) > 0
 	}, testTimeout, 100*time.Millisecond)
 	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
-	// On a busy machine another process can have the port by then.
+	// On a busy machine another process may have taken the port by then.
 	require.Contains(t, []string{l.dns.Addr() + ": connection refused", l.dns.Addr() + ": timed out"}, st.Resolver.FailingReason)
 	require.Equal(t, []string{
 		"no DNS server has answered since " + st.Resolver.FailingSince.Format(time.TimeOnly) + "; lookups fail and mail waits: " + st.Resolver.FailingReason,
@@ -281,7 +281,7 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	require.Equal(t, []string{"changed settings take effect after a restart only: server.socket_mode"}, st.Warnings)
 }
 
-// A lookup for another mail server counts like one for Postfix, and no local part gets any further.
+// A lookup for another mail server counts like one for Postfix, and the local part is dropped.
 func TestOtherMailServersAskOverTCP(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "http.listen = \"127.0.0.1:0\"\nlog.lookups = \"all\"\n").start()
@@ -309,7 +309,7 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, code)
 }
 
-// Nothing that changes the daemon is reachable where Postfix or Prometheus ask.
+// No request that changes the daemon is served on the listeners for Postfix and Prometheus.
 func TestOnlyTheAdminSocketChangesAnything(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()

@@ -105,7 +105,7 @@ func TestReloadChangesTheLog(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "msg=decision") }, testTimeout, 1e6)
 }
 
-// "signals: SIGHUP storms under load": every lookup is answered, rightly, while settings change back and forth.
+// "signals: SIGHUP storms under load": every lookup is answered correctly while settings change back and forth.
 func TestManyReloadsUnderLoad(t *testing.T) {
 	l := newLab(t, "").start()
 	const clients, signals = 4, 200
@@ -151,7 +151,7 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 }
 
 // "if anything in them is bad the old ones stay in force": also if it is not the settings that are bad, but what they
-// depend on. Nothing of the new settings is in force then, and the next reload works.
+// depend on. None of the new settings is then in force, and the next reload works.
 func TestReloadThatFailsHalfWay(t *testing.T) {
 	l := newLab(t, "")
 	l.options.ResolvConf = filepath.Join(l.dir, "resolv.conf")

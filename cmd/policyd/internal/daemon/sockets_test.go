@@ -84,7 +84,7 @@ func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
 	answering(t, l.path())
 }
 
-// Only systemd can make its sockets again: the daemon ends, so that systemd does. Without a service manager it continues.
+// Only systemd can create its sockets again, so the daemon ends. Without a service manager it continues.
 func TestALostSocketOfSystemdEndsTheDaemon(t *testing.T) {
 	pass := func(t *testing.T, l *lab) string {
 		path := filepath.Join(l.dir, "passed")
@@ -208,7 +208,7 @@ func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
 	require.Empty(t, set.UnusedListen(nil), "nothing was passed")
 }
 
-// SIGTERM ends the process although a part does not end, as on a file system that does not answer.
+// SIGTERM ends the process even if a part does not end, for example on a file system that does not answer.
 func TestStopWhileAReloadDoesNotEnd(t *testing.T) {
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	l.daemon.reloading.Lock() // as a reload that waits for a file system
@@ -220,7 +220,7 @@ func TestStopWhileAReloadDoesNotEnd(t *testing.T) {
 	require.Less(t, time.Since(began), testTimeout/2)
 	require.Contains(t, l.log.String(), "stopping without waiting for a part that does not end")
 	l.daemon.reloading.Unlock()
-	// The reload ends within this test: a later one may have a service manager, which it would notify.
+	// The reload must end within this test, because it would notify the service manager of a later test.
 	require.Eventually(t, func() bool { return l.daemon.last.Load() != nil }, testTimeout, time.Millisecond)
 	l.daemon.reloading.Lock()
 	defer l.daemon.reloading.Unlock()

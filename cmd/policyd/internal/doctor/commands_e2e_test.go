@@ -48,8 +48,8 @@ func postconf310(t *testing.T) string {
 	return script
 }
 
-// TestCommands runs the commands against the installed Postfix and against Postfix 3.10: once they change what differs, twice
-// they have nothing to do, and the way back leads back.
+// TestCommands runs the commands against the installed Postfix and Postfix 3.10. The first run changes what differs,
+// the second has nothing to do, and the removal restores the original configuration.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	t.Run("installed", func(t *testing.T) {
@@ -71,7 +71,7 @@ func commands(t *testing.T, postconf string) {
 		main, master   string
 		policies       string // after the commands
 		transports     string // "" means the guard and policyd
-		policiesBefore string // after the way back
+		policiesBefore string // after the removal
 		wayBack        string
 	}{
 		"nothing is there": {policies: sock + "MAP"},
@@ -144,7 +144,7 @@ func commands(t *testing.T, postconf string) {
 	}
 }
 
-// TestAnEntryBehindANameCounts has policyd's table in a parameter of the site's own.
+// TestAnEntryBehindANameCounts: policyd's table is in a parameter that the site has defined.
 func TestAnEntryBehindANameCounts(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)

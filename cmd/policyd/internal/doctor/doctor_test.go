@@ -199,7 +199,7 @@ func TestEveryFinding(t *testing.T) {
 			require.NotEmpty(t, f.Why)
 			require.NotEmpty(t, f.What)
 			pasted(t, r)
-			if f.Code != "tls-required-header" { // other findings come with that version
+			if f.Code != "tls-required-header" { // that version causes other findings too
 				require.Equal(t, f.Severity == Note || f.Severity == Untested, r.Sound(), "only errors and warnings count: %v", codes(r))
 			}
 			if f.Severity == Error || f.Severity == Warning && f.Code != "daemon-warning" {
@@ -313,7 +313,7 @@ func TestTheAdviceForOtherServersCanBeFollowed(t *testing.T) {
 	}
 }
 
-// A mistake in the settings is the first finding, and everything else is examined all the same.
+// A mistake in the settings is the first finding, and everything else is still examined.
 func TestMistakesInTheSettingsComeFirst(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)
@@ -341,7 +341,7 @@ func TestSettingsWarningsArePassedOn(t *testing.T) {
 	require.Contains(t, codes(r), "settings-warning")
 	require.Contains(t, codes(r), "postfix-unreadable")
 
-	// The daemon says the same of itself, and something else.
+	// The daemon reports the same warning, and another one.
 	l = s.loaded()
 	l.Warnings = []string{"strange settings"}
 	s.status.Warnings = []string{"strange settings", "the cache is full"}
@@ -390,7 +390,7 @@ func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
 	s.settings.Server.Listen = inside
 	require.Contains(t, change(), "systemctl edit policyd.socket    # [Socket] ListenStream=")
 
-	// The advice works: when policyd listens in the queue directory as well, postfix-config uses that.
+	// The advice works: when policyd also listens in the queue directory, postfix-config uses that socket.
 	s.settings.Admin.Socket = ""
 	s.settings.Server.Listen = append(s.settings.Server.Listen, "unix:/run/policyd/sock")
 	slices.Reverse(s.settings.Server.Listen)
@@ -492,7 +492,7 @@ func TestEndpointsOfTheFamiliesOfPostfix(t *testing.T) {
 	}
 }
 
-// Postfix that asks for a map that does not exist does ask policyd, and its mail waits: "does not ask" is not said as well.
+// Postfix that asks for an unknown map does ask policyd: there is no finding that it does not.
 func TestAnUnknownMapIsOneFinding(t *testing.T) {
 	t.Parallel()
 	for parameter, value := range map[string]string{

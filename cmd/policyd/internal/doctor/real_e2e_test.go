@@ -43,7 +43,7 @@ queue_directory = DIR/queue
 
 func (s *sender) golden(r Report, name string) {
 	s.t.Helper()
-	// Before the lines are filled: the names differ in length from run to run.
+	// Replace the names before the lines are wrapped, because their length differs from run to run.
 	same := strings.NewReplacer(s.dns.Addr(), "127.0.0.1:53000", s.dir, "/DIR", r.Postfix, "3.7.11").Replace
 	for i, f := range r.Findings {
 		r.Findings[i].What = same(f.What)
@@ -64,7 +64,7 @@ func (s *sender) golden(r Report, name string) {
 	}
 }
 
-// TestASoundSetUp appends the example files to a configuration and has the doctor examine that.
+// TestASoundSetUp appends the example files to a configuration and runs doctor on it.
 func TestASoundSetUp(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)
@@ -83,7 +83,7 @@ func TestASoundSetUp(t *testing.T) {
 	s.golden(r, "sound.txt")
 }
 
-// TestTheExampleVerbatim holds the example to being usable as it is.
+// TestTheExampleVerbatim checks that the example can be used unchanged.
 func TestTheExampleVerbatim(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)

@@ -27,7 +27,7 @@ import (
 // until a test changes it.
 type sender struct {
 	t        *testing.T
-	dir      string // short, for the sake of unix sockets
+	dir      string // a short path, because unix sockets need one
 	dns      *dnstest.Server
 	settings settings.Settings
 	status   status.Status
@@ -51,7 +51,7 @@ func newSender(t *testing.T) *sender {
 	dir, err := os.MkdirTemp("", "doctor") //nolint:usetesting // the path of a unix socket has room for 107 bytes
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) // the user postfix is to get to the socket
+	require.NoError(t, os.Chmod(dir, 0o755)) // the user postfix must be able to reach the socket
 	s := &sender{t: t, dir: dir, dns: dnstest.New(t), settings: settings.Default(), routes: map[string]string{}}
 	s.settings.DNS.Servers = []string{s.dns.Addr()}
 	s.settings.Server.Listen = []string{"unix:" + dir + "/queue/policyd/sock"}
@@ -117,7 +117,7 @@ func (s *sender) serve() {
 	})
 }
 
-// administer starts the admin socket.
+// administer starts a server at the admin socket.
 func (s *sender) administer() {
 	s.t.Helper()
 	var lc net.ListenConfig
@@ -137,7 +137,7 @@ func (s *sender) loaded() *settings.Loaded {
 	return &settings.Loaded{Settings: s.settings, Path: "/etc/policyd/policyd.toml", Found: true}
 }
 
-// made returns the options for the sender, whose configuration it writes, with the commands in testdata/bin.
+// made writes the configuration of the sender, and returns options that use the commands in testdata/bin.
 func (s *sender) made() Options {
 	s.t.Helper()
 	var params strings.Builder
@@ -156,7 +156,7 @@ func (s *sender) made() Options {
 	}
 }
 
-// examine has the doctor examine the sender.
+// examine runs doctor on the sender.
 func (s *sender) examine() Report {
 	s.t.Helper()
 	return s.examined(s.made())

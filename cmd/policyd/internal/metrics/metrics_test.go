@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// status is that of a daemon that has been at work.
+// status is the status of a daemon that has run for a while.
 func busy() status.Status {
 	return status.Status{
 		Version: "v1.2.3", Go: runtime.Version(), Started: time.Unix(1_700_000_000, 0),

@@ -30,7 +30,7 @@ func load(t *testing.T, text string) (*Loaded, error) {
 	return Load(path)
 }
 
-// The names and defaults of DESIGN.md, section 5, with self_test besides.
+// The names and defaults that users rely on.
 const contract = `
 mode = "enforce"
 overrides = "/etc/policyd/overrides"
@@ -226,7 +226,7 @@ func TestAnnotatedFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Default(), l.Settings)
 
-	// With every setting taken out of its comment it still says the same.
+	// With every setting uncommented, the file still means the same.
 	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(sample, "$1")
 	l = &Loaded{Path: path}
 	_, err = l.check([]byte(settings), nil)
@@ -281,7 +281,7 @@ func TestWarnings(t *testing.T) {
 	require.Empty(t, l.Warnings)
 }
 
-// Whatever is in the file: it is read, or the error is an *Error with a place.
+// Whatever the file contains, it is read or the error is an *Error with a position.
 func FuzzLoad(f *testing.F) {
 	f.Add("mode = \"report\"\n[server]\nlisten = [\"a:1\"]")
 	f.Add("server = {listen = [1]}\n")
