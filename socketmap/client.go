@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Client sends requests over one connection, one at a time. Several goroutines must not use it concurrently.
+// Client sends requests over one connection, one at a time. It is not safe for concurrent use.
 type Client struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -51,7 +51,7 @@ func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
 	}
 	_ = c.conn.Close()
 	if _, limited := ctx.Deadline(); limited && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = context.DeadlineExceeded // the connection has noticed before ctx
+		err = context.DeadlineExceeded // the connection noticed the deadline before ctx
 	}
 	return Temp("no reply"), fmt.Errorf("socketmap: lookup: %w", cmp.Or(ctx.Err(), err))
 }

@@ -18,7 +18,7 @@ const (
 	working    int64 = 0   // value of conn.idleSince while a request is being answered
 	evicted    int64 = -1  // value of conn.idleSince after the server has closed the connection
 	bufferSize       = 512 // most requests and replies are shorter; longer ones use memory only while they are handled
-	// lastRead is how long a connection can still begin a request after Shutdown: one may be on its way.
+	// lastRead is how long a request may still begin to arrive after Shutdown: one may be in transit.
 	lastRead = 10 * time.Millisecond
 )
 
@@ -141,7 +141,7 @@ func (c *conn) write(r Reply) bool {
 	return true
 }
 
-// ended counts and logs why no further request could be read.
+// ended counts and logs the reason why no further request could be read.
 func (c *conn) ended(err error) {
 	s := c.server
 	incomplete := c.requestBy > 0

@@ -65,7 +65,7 @@ type Server struct {
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
-	started   time.Time       // just before the first use: zero on the server's clock
+	started   time.Time       // just before the first use; the zero of the server's clock
 	closed    chan struct{}   // closed by Shutdown and Close, before they close the listeners
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
@@ -89,7 +89,7 @@ type Stats struct {
 }
 
 type logged struct {
-	at    time.Time // of the last log message of a kind
+	at    time.Time // about the last log message of a kind
 	count uint64    // value of the counter
 }
 
@@ -116,7 +116,7 @@ func (s *Server) event(counter *uint64) *slog.Logger {
 	return s.Logger.With("times", *counter-last.count)
 }
 
-// SetLimits replaces the limits. Open connections follow them from their next request on.
+// SetLimits replaces the limits. They apply to open connections from their next request on.
 func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 
 // prepare initializes a zero Server. s.mu is held.

@@ -10,9 +10,9 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
-// askCommand completes a command that sends a request to the running daemon. call sends it to a socket; the answer is
-// printed as JSON with --json, and otherwise by text. The exit status is 1 if the daemon cannot be reached, or 2 if
-// the settings switch the admin socket off.
+// askCommand completes a command that sends a request to the running daemon. call sends the request to a socket. With
+// --json the answer is printed as JSON, otherwise text prints it. The exit status is 1 if the daemon cannot be reached,
+// or 2 if the settings switch the admin socket off.
 func askCommand[T any](
 	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {
@@ -76,7 +76,7 @@ func (c *common) socketFlag(cmd *cobra.Command) {
 }
 
 // daemon returns the admin socket of the running daemon. Mistakes in the settings must not keep the operator from a
-// daemon that is well: they are a warning, and a setting with a mistake has its default.
+// healthy daemon: they cause a warning, and a setting with a mistake has its default.
 func (c *common) daemon(cmd *cobra.Command) (socket string, err error) {
 	if c.socket != "" {
 		return c.socket, nil

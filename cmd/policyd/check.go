@@ -23,7 +23,7 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// checkFlags are the flags; those that are options as they are are in check.Options and bulk.Options.
+// checkFlags are the flags; those that need no conversion are in check.Options and bulk.Options.
 type checkFlags struct {
 	check.Options
 	bulk      bulk.Options
@@ -70,7 +70,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 	set.BoolVar(&f.Port25Only, "port25-only", false, "do not test port 26")
 	set.BoolVarP(&f.IPv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "connect to IPv6 addresses only")
-	set.DurationVar(&f.Template.Timeout, "timeout", time.Minute, "longest that a connection may take")
+	set.DurationVar(&f.Template.Timeout, "timeout", time.Minute, "time limit for each connection")
 	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil,
 		"DNS server to ask in place of those of the settings; may be repeated")
@@ -111,7 +111,7 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	return errors.Join(append(mistakes, err)...)
 }
 
-// moment reads --at: a time from now on, or a date, or a time.
+// moment reads --at: an offset from now, a date or a time.
 func moment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -130,7 +130,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 		"--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
 }
 
-// duration reads a duration, also one in days or weeks.
+// duration reads a duration, which may be in days or weeks.
 func duration(s string) (time.Duration, error) {
 	for unit, days := range map[string]time.Duration{"d": 1, "w": 7} {
 		if number, ok := strings.CutSuffix(s, unit); ok {
@@ -168,7 +168,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	o.Template.Roots, o.Template.Postfix, o.Template.Helo = l.Roots.Pool, client, l.Port26.HeloName
 	o.Servers, o.Policy, o.CAFile = servers, l.Lookup().Policy, l.TLS.CAFile
 	o.ProxyFromEnvironment = l.MTASTS.ProxyFromEnvironment
-	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
+	// A domain on the command line was chosen by the user; those in a list may point to any address.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin
 	return check.New(o), nil
 }
@@ -179,7 +179,7 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	o.Out = cmd.OutOrStdout()
 	o.Progress = &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}
 	if o.Jobs == 0 && f.NoConnect {
-		o.Jobs = 256 // which only wait for DNS
+		o.Jobs = 256 // such checks only wait for DNS
 	} else if o.Jobs == 0 {
 		o.Jobs = 16
 	}

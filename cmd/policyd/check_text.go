@@ -112,7 +112,7 @@ func (s *screen) host(h *report.Host) {
 	}
 }
 
-// connections shows a table of the tests of a host. The last column is there only if Postfix was asked.
+// connections shows a table of the tests of a host. The last column appears only if Postfix was asked.
 func (s *screen) connections(all []report.Connection) {
 	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "RESULT", "POSTFIX"}}
 	columns := len(rows[0]) - 1

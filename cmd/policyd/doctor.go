@@ -53,8 +53,8 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil,
 		"test the connection to ports 25 and 26 of this `host`; may be repeated")
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
-		"configuration `directory` of Postfix (default: that of postconf)")
+		"configuration `directory` of Postfix (default: the one that postconf uses)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
-	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
+	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
 	return cmd
 }

@@ -34,7 +34,7 @@ const (
 	exitOK       = 0
 	exitFailed   = 1
 	exitUsage    = 2 // usage or settings
-	exitNoAnswer = 3 // of query: the lookup failed
+	exitNoAnswer = 3 // query: the lookup failed
 )
 
 // exit is an error with its own exit status. A nil err means that the message has been printed already.
@@ -47,7 +47,7 @@ func (e *exit) Error() string { return fmt.Sprintf("exit status %d: %v", e.statu
 
 func (e *exit) Unwrap() error { return e.err }
 
-// common is what the commands have in common: the flags --config and, where they ask the running daemon, --socket.
+// common has the flags that commands share: --config and, for those that ask the running daemon, --socket.
 type common struct {
 	config, socket, version string
 	quiet                   bool // no warning about mistakes in the settings
@@ -109,7 +109,7 @@ func withExitStatus(cmd *cobra.Command) {
 func help(cmd *cobra.Command, _ []string) {
 	var b strings.Builder
 	for paragraph := range strings.SplitSeq(cmp.Or(cmd.Long, cmd.Short), "\n\n") {
-		if strings.HasPrefix(paragraph, " ") || strings.HasPrefix(paragraph, "\t") { // the tabs are those of cobra
+		if strings.HasPrefix(paragraph, " ") || strings.HasPrefix(paragraph, "\t") { // cobra uses tabs
 			b.WriteString(paragraph + "\n")
 		} else {
 			text.Wrap(&b, "", paragraph)

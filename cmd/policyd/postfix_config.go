@@ -48,13 +48,13 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
-		"configuration `directory` of Postfix (default: that of postconf)")
+		"configuration `directory` of Postfix (default: the one that postconf uses)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove")
 	return cmd
 }
 
-// lines writes lines that people copy, as they are.
+// lines writes lines unchanged, because operators copy them.
 func (s *screen) lines(lines []string) {
 	for _, line := range lines {
 		s.linef("%s", line)

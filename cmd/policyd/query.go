@@ -77,7 +77,7 @@ func (c *common) queryLive(cmd *cobra.Command, args []string) error {
 	return showEach(cmd, len(args), func(i int) (explain.Result, error) {
 		x, err := admin.Explain.Ask(cmd.Context(), socket, admin.Nexthop{Nexthop: args[i]})
 		if err != nil {
-			err = &exit{exitNoAnswer, err} // 1 would say that no policy applies
+			err = &exit{exitNoAnswer, err} // 1 would mean that no policy applies
 		}
 		return x, err
 	}, (*screen).explanation)

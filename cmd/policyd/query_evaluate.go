@@ -99,6 +99,6 @@ func concurrently(n int, f func(i int)) {
 // begin begins a step, which is shown unless the timer is stopped within a second.
 func (e *evaluator) begin(step string) *time.Timer {
 	return time.AfterFunc(time.Second, func() {
-		_, _ = fmt.Fprintln(e.progress, step+" ...") // a terminal that is gone needs no progress
+		_, _ = fmt.Fprintln(e.progress, step+" ...") // if the terminal is gone, progress does not matter
 	})
 }

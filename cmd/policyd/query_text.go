@@ -17,7 +17,7 @@ func (s *screen) explanation(x explain.Result) {
 	s.label = queryLabel
 	s.paragraph("", summary(x))
 	rrset := ""
-	// [host] is this very host, whatever the MX RRset is.
+	// [host] means the host itself, whatever the MX RRset is.
 	if !strings.HasPrefix(x.Nexthop, "[") && (len(x.MX) > 0 || x.DNSSEC != dns.Indeterminate.String()) {
 		rrset = "   MX RRset: " + x.DNSSEC + wordsIf(len(x.MX) == 0, ", no hosts")
 	}

@@ -21,7 +21,7 @@ type screen struct {
 	colour text.Palette
 	width  int       // of the terminal, where the lines of a list are cut; 0 means that they are not
 	label  string    // the format of the left column of rows, such as "%-12s"
-	notes  io.Writer // for remarks that are not part of the output
+	notes  io.Writer // for notes that are not part of the output
 }
 
 // withJSONFlag adds the flag --json.
@@ -97,7 +97,7 @@ func (s *screen) row(label, format string, args ...any) {
 	text.Wrap(&s.Builder, fmt.Sprintf(s.label, label), text.Printable(fmt.Sprintf(format, args...)))
 }
 
-// wordsIf returns words if they apply, and otherwise nothing.
+// wordsIf returns words if the condition holds, and otherwise nothing.
 func wordsIf(apply bool, words string) string { return yesNo(apply, words, "") }
 
 // part returns words with a separator in front of them; nothing if there are no words.

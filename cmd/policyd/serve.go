@@ -33,7 +33,7 @@ drain_timeout plus one second.
 Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75 if a socket of systemd was removed
 and policyd.socket must be restarted.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// From the first moment on, neither SIGHUP nor a closed log may end the process.
+			// From the start, neither SIGHUP nor a closed log may end the process.
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
@@ -45,7 +45,7 @@ and policyd.socket must be restarted.`,
 			if err != nil {
 				return err
 			}
-			toJournal, _ := journal.StderrIsJournalStream() // an error means no
+			toJournal, _ := journal.StderrIsJournalStream() // an error means that it is not the journal
 			var d *daemon.Daemon
 			if !daemon.Await(cmd.Context(), func() {
 				d, err = newDaemon(daemon.Options{

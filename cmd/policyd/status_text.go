@@ -22,7 +22,7 @@ func (s *screen) status(st status.Status) {
 		s.linef("%s", s.colour.Paint(text.Yellow, strings.TrimSuffix(b.String(), "\n")))
 	}
 	s.linef("")
-	// People copy these lines, so they are not wrapped.
+	// Operators copy these lines, so they are not wrapped.
 	s.linef(s.label+"%s", "settings", text.Printable(cmp.Or(st.Settings.File, "no file, the defaults")))
 	for _, line := range st.Settings.Changed {
 		s.linef(s.label+"  %s", "", text.Printable(line))

@@ -91,7 +91,7 @@ func readDomains(cmd *cobra.Command, path string) (domains []string, invalid int
 }
 
 // warm looks up the domains, some of them concurrently, and counts the answers by their status. It stops at the first
-// error that is not about one domain. A daemon that has too much to do is asked again.
+// error that is not about one domain. If the daemon is too busy, warm asks again.
 func warm(
 	ctx context.Context, socket string, domains []string, limit *rate.Limiter, progress *bulk.Progress,
 ) (map[string]int, error) {

@@ -19,8 +19,7 @@ const (
 	settingsRetry = 250 * time.Millisecond
 )
 
-// newDaemon makes the daemon. Where systemd has passed listeners, it waits for wrong settings to be corrected for a
-// while.
+// newDaemon makes the daemon. If systemd has passed listeners, it waits for a while for wrong settings to be corrected.
 func newDaemon(o daemon.Options) (d *daemon.Daemon, err error) {
 	for began := time.Now(); ; {
 		d, err = daemon.New(o)

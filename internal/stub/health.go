@@ -39,8 +39,8 @@ type streak struct {
 	ownQueryFailed bool           // Run's own query has failed too
 }
 
-// needsCheck reports whether Run should send the servers a query of its own, to learn whether they answer in time. The
-// questions are for servers that do: a resolver that has lost its uplink still answers from its cache.
+// needsCheck reports whether Run should send the servers a query of its own, to learn whether they answer in time.
+// Servers that do must also answer the questions: a resolver without an uplink still answers from its cache.
 func (h *health) needsCheck() (needed bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,8 +1,8 @@
 // Command sbom writes the software bill of materials of Go binaries in CycloneDX: sbom -version VERSION -out FILE
 // BINARY...
 //
-// It reads the modules that the linker recorded in each binary, so the list has what is in them and not what go.mod
-// names. Neither a time nor a random serial number is in it: the same binaries give the same file.
+// It reads the modules that the linker recorded in each binary, so the list has the modules that are in the binaries,
+// not those in go.mod. It contains neither a time nor a random serial number: the same binaries give the same file.
 package main
 
 import (

@@ -41,8 +41,7 @@ type row struct {
 	largest      int // lines of the largest file
 }
 
-// The lines with the totals, without tests and what serves them: of what the budget was made for, and of what came
-// later.
+// The lines with the totals, without tests and their helpers: for the first version, and for what came later.
 const product, later = "product", "later"
 
 // servesTests reports whether a directory is for tests, although its files are not named like tests.

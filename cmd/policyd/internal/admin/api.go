@@ -1,6 +1,6 @@
 // Package admin is the API of the daemon for its operator: HTTP with JSON over a unix socket, described in
 // docs/admin-api.md. The permissions of the socket are the access control. Anyone who can open it can see everything
-// the daemon knows and change what can be changed while it runs, so nothing of this is served anywhere else.
+// the daemon knows and change what can be changed while it runs, so none of this is served anywhere else.
 package admin
 
 import (
@@ -47,12 +47,12 @@ const (
 // The requests are sent as JSON, those of a GET in the path and the parameters. Their check methods reject what is not
 // allowed, and normalize the rest.
 
-// DomainRequest is about a domain.
+// DomainRequest names a domain.
 type DomainRequest struct {
 	Domain string `json:"domain"`
 }
 
-// Nexthop is about a next hop.
+// Nexthop names a next hop.
 type Nexthop struct {
 	Nexthop string `json:"nexthop"`
 }
@@ -60,8 +60,8 @@ type Nexthop struct {
 // Filter selects the entries of a list.
 type Filter struct {
 	Match    string `json:"match,omitzero"`           // a part of the names, or a pattern with * ? or [; "" matches all
-	Limit    int    `json:"limit,string,omitzero"`    // at most so many entries, from 1 to MaxList; left out: 1000
-	Vanished bool   `json:"vanished,string,omitzero"` // for promises: the domains whose promise is missing now
+	Limit    int    `json:"limit,string,omitzero"`    // maximum number of entries, from 1 to MaxList; default 1000
+	Vanished bool   `json:"vanished,string,omitzero"` // for promises: only domains whose promise is missing now
 }
 
 // FlushRequest names what to remove from the cache: one domain, or everything.
@@ -119,7 +119,7 @@ func (f *FlushRequest) check() error {
 	}
 	domain, err := ParseDomain(f.Domain)
 	if f.All || err != nil {
-		return errors.New(`give either a "domain", with "sts": true if its MTA-STS policy is to go, or "all": true`)
+		return errors.New(`give either a "domain", with "sts": true to remove its MTA-STS policy too, or "all": true`)
 	}
 	f.Domain = domain
 	return nil
@@ -160,7 +160,7 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 		return q, fmt.Errorf("malformed request, see docs/admin-api.md: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return q, errors.New("malformed request: there is something behind the JSON value")
+		return q, errors.New("malformed request: unexpected data after the JSON value")
 	}
 	if c, ok := any(&q).(interface{ check() error }); ok {
 		err = c.check()

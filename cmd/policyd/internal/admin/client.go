@@ -29,10 +29,10 @@ func (e *RefusedError) Error() string { return e.Message }
 // maxAnswer bounds an answer: MaxList entries with long records stay below it.
 const maxAnswer = 256 << 20
 
-// Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or
-// it is a RefusedError, or that of ctx.
+// Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and the remedy, or
+// is a RefusedError or the error of ctx.
 func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, err error) {
-	body, _ := json.Marshal(q) // a request has only texts, a number and truth values
+	body, _ := json.Marshal(q) // requests have only strings, a number and booleans
 	method, path, _ := strings.Cut(string(e), " ")
 	if method == http.MethodGet {
 		var fields map[string]string
@@ -77,7 +77,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
 		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or `+
 			`"policyd serve", or name its socket with --socket`, socket)
-	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
+	case errors.Is(err, fs.ErrPermission): // at the socket, or at a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
 	case ctx.Err() != nil:
 		return answer, fmt.Errorf("%s: no answer in time: %w", socket, ctx.Err())

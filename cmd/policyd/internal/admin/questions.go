@@ -35,8 +35,8 @@ type RouteAnswer struct {
 
 // Questions returns the handler for mail servers other than Postfix, which has only the two endpoints of AddQuestions.
 // It closes a connection after one answer, so that idle clients do not keep others waiting. A request ends with ctx, so
-// that what is still open when policyd stops is answered, and not with its connection: Exim closes the connection for
-// writing after its question, and net/http then cancels the request, as if the client had left.
+// that open requests are answered when policyd stops. It does not end with its connection: Exim closes its side for
+// writing after the question, and net/http would then cancel the request as if the client had left.
 func Questions(
 	ctx context.Context, deliver, query func(ctx context.Context, nexthop string) explain.Result,
 	log *slog.Logger,

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// MaxEvaluations bounds the evaluations for the operator at a time: each may ask DNS for ten seconds.
+// MaxEvaluations bounds concurrent evaluations for the operator: each may query DNS for ten seconds.
 const MaxEvaluations = 8
 
 // Server serves the endpoints for which Handle, Answer and Evaluate add a function. Each function is called by several
@@ -76,5 +76,5 @@ func write(w http.ResponseWriter, code int, v any) {
 	w.WriteHeader(code)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // a client that has gone gets no answer
+	_ = e.Encode(v) // the client may have left
 }

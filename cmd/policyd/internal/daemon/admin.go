@@ -178,7 +178,7 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	return flushed
 }
 
-// probesOf returns the verdicts on those of the hosts that promise implicit TLS. It starts no probe.
+// probesOf returns the verdicts about the hosts that promise implicit TLS. It starts no probe.
 func (d *Daemon) probesOf(hosts []string) []probe.Entry {
 	probes := []probe.Entry{}
 	for _, host := range slices.Sorted(slices.Values(hosts)) {

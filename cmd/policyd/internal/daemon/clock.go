@@ -7,7 +7,7 @@ import (
 
 const (
 	clockInterval = 10 * time.Second
-	// clockStep is by how much a clock must jump to count as set: time synchronization moves it by less.
+	// clockStep is the smallest jump after which the clock counts as set: time synchronization moves it by less.
 	clockStep = 30 * time.Second
 )
 

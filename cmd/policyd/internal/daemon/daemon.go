@@ -1,5 +1,4 @@
-// Package daemon is `policyd serve`: it builds everything from the settings, runs
-// it, reloads it and brings it to an end.
+// Package daemon is `policyd serve`: it builds everything from the settings, runs it, reloads it and shuts it down.
 package daemon
 
 import (
@@ -37,7 +36,7 @@ type Options struct {
 	Version    string
 	Stderr     io.Writer // gets the log
 	Journal    bool      // the log has the journal's form, unless the settings say otherwise
-	// Passed are listeners from systemd; if there are any they replace those of the settings.
+	// Passed are the listeners from systemd. If there are any, they replace those in the settings.
 	Passed     []net.Listener
 	ResolvConf string           // the resolv.conf(5) for dns.servers = []; "" means /etc/resolv.conf
 	Hangup     <-chan os.Signal // asks for a reload; it may be nil
@@ -49,7 +48,7 @@ type Daemon struct {
 	started time.Time
 	level   slog.LevelVar
 	log     *slog.Logger
-	// maxPolicies and maxConnections are the bounds by the memory limit.
+	// maxPolicies and maxConnections follow from the memory limit.
 	maxPolicies, maxConnections int
 
 	stub     *stub.Stub
@@ -71,10 +70,10 @@ type Daemon struct {
 	last      atomic.Pointer[status.Reload]
 	listeners []*listener   // set by Run before it starts anything that reads it
 	ready     atomic.Bool   // the listeners are open
-	interval  time.Duration // between two looks at the paths of unix sockets
+	interval  time.Duration // the interval between checks of the paths of unix sockets
 }
 
-// New reads the settings and builds a Daemon. The error is a *settings.Error if they are bad.
+// New reads the settings and builds a Daemon. The error is a *settings.Error if they are invalid.
 func New(o Options) (*Daemon, error) {
 	loaded, err := o.load()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// afterDrain is how long the end of everything else may take: a file system that does not answer must not keep the
-// process.
+// afterDrain is how long the shutdown of everything else may take: a file system that does not answer must not keep the
+// process running.
 const afterDrain = 900 * time.Millisecond
 
 // Await calls f and reports whether it ended before ctx. Otherwise f continues by itself: a system call on a file
@@ -34,7 +34,7 @@ func (d *Daemon) stop(end func(), parts *errgroup.Group) {
 	if !Await(limit, func() {
 		d.drain()
 		end()
-		_ = parts.Wait() // the caller has the first error
+		_ = parts.Wait() // the caller already has the first error
 	}) {
 		d.log.Warn("stopping without waiting for a part that does not end", "err", limit.Err())
 	}

@@ -18,9 +18,9 @@ func setCollectorPace() {
 	}
 }
 
-// limitMemory sets Go's memory limit to the limit of the control group less a reserve for what else the kernel counts,
-// such as the buffers of sockets: a tenth, or of a small limit 24 MiB or a third, whichever of these is less. It keeps
-// a lower GOMEMLIMIT, and returns how many bytes of the limit the DNS cache may take. The load that untrusted senders
+// limitMemory sets Go's memory limit to the limit of the control group less a reserve for memory that only the kernel
+// counts, such as socket buffers. The reserve is a tenth, or for a small limit a third but at most 24 MiB. It keeps a
+// lower GOMEMLIMIT, and returns how many bytes of the limit the DNS cache may take. The load that untrusted senders
 // cause must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)

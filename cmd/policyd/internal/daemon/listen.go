@@ -33,11 +33,11 @@ type listener struct {
 	// opened again until that succeeds.
 	postfix  bool
 	log      *slog.Logger
-	interval time.Duration // between two looks at the path of a unix socket
+	interval time.Duration // the interval between checks of the path of a unix socket
 	current  atomic.Pointer[opening]
 }
 
-// hint returns how to find out what prevents a listener.
+// hint returns how to find out why a listener cannot be opened.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -73,14 +73,14 @@ func addressOf(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a
-// daemon that answers on some of them only would hide the mistake. ctx is that of Run.
+// openAll opens every listener. The error is that of a listener for Postfix: either all of these are open or none,
+// because a daemon that answers on only some of them would hide the mistake. ctx is that of Run.
 func (d *Daemon) openAll(ctx context.Context) error {
 	loaded := d.loaded.Load()
 	var all []*listener
 	for _, passed := range d.options.Passed {
 		if filepath.IsAbs(passed.Addr().String()) { // a unix socket, and not an abstract one
-			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
+			passed = unixsock.Adopt(passed) // to notice when clients can no longer reach it
 		}
 		all = append(all, &listener{setting: "policyd.socket", address: addressOf(passed), passed: passed})
 	}
@@ -119,7 +119,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		l, err := ls.listen(ctx)
 		switch {
 		case err == nil:
-			ls.address = addressOf(l) // with the port that was chosen for port 0
+			ls.address = addressOf(l) // port 0 is replaced by the chosen port
 		case !ls.postfix:
 			ls.failed(err) // run tries again
 		default:
@@ -147,8 +147,8 @@ func (d *Daemon) Listening() []string {
 	return addresses
 }
 
-// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
-// to stop.
+// readiness returns what lookups wait for. It is called when all listeners are open; running ends when the daemon
+// begins to stop.
 func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("policyd is stopping")

@@ -19,8 +19,8 @@ func newLog(w io.Writer, level slog.Leveler, format string, toJournal bool) *slo
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// journal writes lines as the journal takes them: with a priority (sd-daemon(3)) in place of the level, and without a
-// time, which the journal adds itself.
+// journal writes lines in the form that the journal expects: with a priority (sd-daemon(3)) in place of the level, and
+// without a time, which the journal adds itself.
 type journal struct{ io.Writer }
 
 // Write implements io.Writer for one line, which begins with the time and the level.

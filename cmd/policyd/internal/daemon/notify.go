@@ -9,7 +9,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notify tells the service manager, if there is one, the state of the daemon (sd_notify(3)).
+// notify sends the state of the daemon to the service manager, if there is one (sd_notify(3)).
 func (d *Daemon) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		d.log.Warn("cannot notify the service manager", "err", err)

@@ -62,8 +62,8 @@ func (d *Daemon) logWarnings(l *settings.Loaded) {
 	}
 }
 
-// configure makes settings effective in every part, or in none. Settings that were checked can only be refused by the
-// stub, which reads resolv.conf, so it comes first. The caller holds d.reloading.
+// configure makes settings effective in every part, or in none. Only the stub, which reads resolv.conf, can refuse
+// settings that were checked, so it comes first. The caller holds d.reloading.
 func (d *Daemon) configure(next *settings.Loaded) error {
 	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.ResolvConf, o.Off = d.options.ResolvConf, l.Mode == "off" // no DNS query is sent then, not even by the self-test
+	o.ResolvConf, o.Off = d.options.ResolvConf, l.Mode == "off" // then no DNS query is sent, not even by the self-test
 	if d.metrics != nil {
 		o.Observe = d.metrics.Query
 	}

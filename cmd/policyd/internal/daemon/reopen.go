@@ -13,7 +13,7 @@ import (
 // retryPause is the pause before a listener is opened again.
 const retryPause = time.Second
 
-// opening has an open listener, or the reason why it is not open; at first neither.
+// opening has an open listener, or the reason why it is not open; initially neither.
 type opening struct {
 	net.Listener
 	err error

@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// changes returns the shell commands that change the installed configuration to l. Nothing that is right already is
-// changed, so there are none when they have run.
+// changes returns the shell commands that change the installed configuration to l. They do not change what is already
+// right, so there are none after they have run.
 func (p plan) changes(l Lines) []string {
 	var all []string
 	for _, parameter := range l.Parameters {

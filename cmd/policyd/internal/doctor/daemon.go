@@ -48,7 +48,7 @@ func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
 	return st, err
 }
 
-// setting is the change of a setting of policyd: a comment, because it has to be edited in a file.
+// setting is a change of a setting of policyd: a comment, because the operator must edit a file.
 func (o Options) setting(table, line string) string {
 	return "# in " + o.Settings.Path + ", [" + table + "]: " + line
 }

@@ -1,7 +1,7 @@
 // Package doctor examines the sender's side: the resolver, the configuration of Postfix as postconf(1) reports it, and
 // the connection between Postfix and policyd. It changes nothing. A finding that could not be tested is never a
-// failure. It also makes the configuration that Postfix needs, and the commands that lead to it: plan.go defines it,
-// and the examination compares the present configuration with it.
+// failure. It also makes the configuration that Postfix needs, and the commands that create it. plan.go defines that
+// configuration, and the examination compares it with the present one.
 package doctor
 
 import (
@@ -13,18 +13,18 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// Options say what is examined, and which Postfix lines are made for.
+// Options determine what is examined, and for which Postfix lines are made.
 type Options struct {
 	Settings *settings.Loaded
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
-	Socket                    string   // of the daemon; "": that of Settings
-	User                      int      // who runs this; 0 is root
+	Socket                    string   // the admin socket; "": the one in Settings
+	User                      int      // the user ID of this process; 0 is root
 	Egress                    []string // hosts to connect to, on 25 and on the port of implicit TLS
 	ResolvConf, Proc          string   // /etc/resolv.conf and /proc, for Examine
 }
 
-// Report is the outcome. Its JSON form is stable: fields are added, never changed or taken away.
+// Report is the outcome. Its JSON form is stable: fields are added, never changed or removed.
 type Report struct {
 	// Settings is the settings file; "" means that there is none and the defaults apply.
 	Settings string `json:"settings"`
@@ -55,7 +55,7 @@ func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 
 // exam is an examination in progress.
 type exam struct {
-	plan     // where there is no Postfix, only the options and the status of the daemon
+	plan     // without Postfix it has only the options and the status of the daemon
 	findings []Finding
 }
 

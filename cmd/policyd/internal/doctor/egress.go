@@ -12,7 +12,7 @@ import (
 )
 
 // checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that does not
-// answer may be down, so that never counts as a fault of this side.
+// answer may be down, so its silence never counts as a fault of this side.
 func (e *exam) checkEgress(ctx context.Context) {
 	port := strconv.Itoa(e.Settings.Port26.Port)
 	switch probes := cmp.Or(e.daemon.Probes, &probe.Stats{}); {

@@ -13,10 +13,10 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// rule is a parameter that policies depend on, with the value that postfix-config writes in place of a wrong one.
+// rule is a parameter that policies depend on, with the value that postfix-config writes if it has a wrong one.
 type rule struct {
 	Parameter
-	// right are the values that are right, nil for all.
+	// right are the accepted values; nil means all.
 	right []string
 	// wrong is the code of the finding about another value.
 	wrong string
@@ -66,7 +66,7 @@ func serviceRules(name string) []rule {
 // plan is the configuration that Postfix needs for policyd, and the present one.
 type plan struct {
 	Options
-	daemon    status.Status // as askDaemon returns it
+	daemon    status.Status // the result of askDaemon
 	daemonErr error
 	commands  postfix.Commands
 	version   string // of Postfix
@@ -78,8 +78,8 @@ type plan struct {
 	// of them may be in use already.
 	endpoint  string
 	endpoints []string
-	// lists are the parameters with the domains that Postfix receives, domains those that they name, and own the
-	// patterns of the addresses in them. ownErr says why there may be more.
+	// lists are the parameters with the domains that Postfix receives, domains the domains that they name, and own the
+	// patterns for addresses in these. ownErr is why there may be more.
 	lists, domains, own []string
 	ownErr              error
 }
@@ -132,7 +132,7 @@ func (p plan) routes() bool { return p.Settings.Port26.Mode != "off" }
 func (p plan) mainCF() string   { return filepath.Join(p.directory, "main.cf") }
 func (p plan) masterCF() string { return filepath.Join(p.directory, "master.cf") }
 
-// parameters returns the parameters of main.cf. A value that is right already is kept as it is written.
+// parameters returns the parameters of main.cf. A value that is already right is kept as it is written.
 func (p plan) parameters() []Parameter {
 	var list []Parameter
 	for _, r := range writtenRules() {

@@ -42,8 +42,8 @@ func (e *exam) checkMain() {
 	}
 }
 
-// checkTables examines the tables of policyd in a parameter. It returns the tables of main.cf, and the index of that of
-// policyd, -1 for none. present and missing are codes, wanted is the command that corrects main.cf.
+// checkTables examines the tables of policyd in a parameter. It returns the tables of main.cf, and the index of
+// policyd's table, or -1. present and missing are codes; wanted is the command that corrects main.cf.
 func (e *exam) checkTables(parameter, present, missing, wanted string) (list []table, at int) {
 	list, at = e.asking(parameter)
 	switch {
@@ -78,8 +78,8 @@ func (e *exam) checkPolicyMaps() {
 	if at > 0 {
 		e.found("tls-map-shadowed", policyMaps+" asks "+list[0].text+" first")
 	}
-	// Postfix has a use for the MTA-STS attributes in TLSRPT reports, and since 3.10.5 checks the names of MX hosts
-	// against them.
+	// Postfix uses the MTA-STS attributes in TLSRPT reports, and since 3.10.5 also checks the names of MX hosts against
+	// them.
 	useful := e.params["smtp_tlsrpt_enable"] == "yes" ||
 		e.params.Since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
 	switch what := list[at].text + " with Postfix " + e.version; {

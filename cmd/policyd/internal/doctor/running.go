@@ -13,7 +13,7 @@ import (
 )
 
 // checkRunning examines whether Postfix is running, and whether it has read its configuration since that was changed.
-// It reads that at the start of the queue manager, which a reload starts again.
+// Postfix reads it when the queue manager starts, and a reload restarts the queue manager.
 func (e *exam) checkRunning() {
 	pidFile := filepath.Join(e.queue, "pid", "master.pid")
 	text, err := os.ReadFile(pidFile)

@@ -17,8 +17,8 @@ const (
 // table is a table in one of these parameters.
 type table struct {
 	text           string // as it is written, such as proxy:socketmap:inet:127.0.0.1:2526:transport
-	endpoint, name string // of a socketmap; "" for other tables
-	serves         string // the map of policyd that the name stands for, "" for none
+	endpoint, name string // the endpoint of a socketmap; "" for other tables
+	serves         string // the map of policyd that the name stands for, or ""
 	pattern        bool   // it matches the whole address by pattern
 	// ours is set for every table at an endpoint of policyd, even without the name of a map, and for policyd's names at
 	// any other endpoint, except those that postfix-tlspol uses as well; right is the text that such a table must have.
@@ -42,7 +42,7 @@ func (p plan) tables(parameter, value string) []table {
 		fits := t.serves != "" && (t.serves == "transport") == (parameter == transportMaps)
 		t.ours = here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
 		t.asks = t.ours && fits
-		// The present endpoint and name stay where they are right.
+		// The present endpoint and name are kept if they are right.
 		at, name := t.endpoint, t.name
 		if p.barred(at) || !slices.Contains(p.endpoints, at) {
 			at = p.endpoint

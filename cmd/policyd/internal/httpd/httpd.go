@@ -1,5 +1,5 @@
-// Package httpd serves HTTP to commands, to a monitoring system and to mail servers: everything that one of them can
-// make the daemon hold is bounded.
+// Package httpd serves HTTP to commands, a monitoring system and mail servers, and bounds everything that any of them
+// can make the daemon hold.
 package httpd
 
 import (

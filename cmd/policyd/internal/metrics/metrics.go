@@ -1,7 +1,7 @@
 // Package metrics shows the daemon to Prometheus, in the text format over HTTP. Every label has a small fixed set of
 // values: a domain, a host or an address is never one of them, so remote parties cannot create time series.
 //
-// What happens often is observed as it happens; the rest is read from a status.Status when Prometheus asks.
+// Frequent events are observed as they happen; the rest is read from a status.Status when Prometheus asks.
 package metrics
 
 import (
@@ -72,7 +72,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 	return m
 }
 
-// Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block
+// Lookup returns a function that observes answers of that kind, for lookup.Sources.Observe. The function does not block
 // and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 	cached := "no"
@@ -106,8 +106,8 @@ func known(value string, values ...string) string {
 	return other
 }
 
-// Handler returns /metrics and the two questions of a supervisor, /-/healthy and /-/ready, for GET and HEAD. It changes
-// nothing. ready returns nil when lookups are answered, otherwise what they wait for.
+// Handler serves /metrics, and for supervisors /-/healthy and /-/ready, to GET and HEAD. It changes nothing. ready
+// returns nil if lookups are answered, and otherwise an error that names what they wait for.
 func Handler(metrics prometheus.Gatherer, ready func() error, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{

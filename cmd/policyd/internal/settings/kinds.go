@@ -17,12 +17,12 @@ import (
 )
 
 // kind is the kind of values that a setting takes. Type describes it in the manual and in messages. read returns the
-// value of the field for a decoded value, and what is not valid: the decoded value itself, or elements of a list. A
+// value of the field for a decoded value, and any invalid part: the decoded value itself, or elements of a list. A
 // change of a setting with restart takes effect only after a restart.
 type kind struct {
 	Type    string
 	read    func(decoded any) (value any, bad []any)
-	words   []string // the only ones that it takes, if there are any
+	words   []string // the only values that it takes, if there are any
 	restart bool
 }
 

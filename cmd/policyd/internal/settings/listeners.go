@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// listenerConflicts returns a warning for each listener that cannot be opened beside an earlier one. It is no mistake,
-// because systemd may pass other listeners in place of server.listen, and policyd tries the rest again while it runs.
+// listenerConflicts returns a warning for each listener that cannot be opened beside an earlier one. None is a mistake,
+// because systemd may pass other listeners in place of server.listen, and policyd tries to open the rest again.
 func (l *Loaded) listenerConflicts() (warnings []string) {
 	type listener struct{ key, address string }
 	var all []listener

@@ -97,7 +97,7 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	return l, nil
 }
 
-// KeepUntilRestart puts back from old what only a restart can change, and returns the keys of what would have changed.
+// KeepUntilRestart copies from old what only a restart can change, and returns the keys of values that differed.
 func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
 	before := old.rows()
 	for i, r := range l.rows() {
@@ -115,7 +115,7 @@ func (l *Loaded) Mistake(key, text string) *Error {
 	return &Error{[]Problem{{l.Path, cmp.Or(l.lines[key], l.lines[table]), key + ": " + text}}}
 }
 
-// cause is an error of a file without the path, which the message names already.
+// cause is an error about a file, without the path, which the message already names.
 func cause(err error) string {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()

@@ -11,7 +11,7 @@ import (
 // piece is a header, or a key below it, that was decoded by itself.
 type piece struct {
 	source   string // its first line
-	line     int    // of source, or of the mistake in the syntax; from 1
+	line     int    // the line of source, or of the syntax error; from 1
 	isHeader bool
 	decoded  map[string]any
 	err      error // a mistake in the syntax

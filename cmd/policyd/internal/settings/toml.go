@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// TOML returns all settings as a settings file.
+// TOML returns all settings in the form of a settings file.
 func (s Settings) TOML() string {
 	var b strings.Builder
 	for _, t := range s.Tables() {

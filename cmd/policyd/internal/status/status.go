@@ -1,5 +1,5 @@
-// Package status is what the daemon knows, in the form that its operator sees. The JSON form is stable: fields are
-// added, never changed or taken away.
+// Package status has the state of the daemon in the form that its operator sees. The JSON form is stable: fields are
+// added, never changed or removed.
 package status
 
 import (
@@ -38,7 +38,7 @@ type Status struct {
 
 // Settings are the effective settings.
 type Settings struct {
-	File      string          `json:"file"`      // where they are from; "" means that there is no file
+	File      string          `json:"file"`      // the settings file; "" if there is none
 	Mode      string          `json:"mode"`      // enforce, report or off
 	Changed   []string        `json:"changed"`   // those that are not the default, as lines of TOML with dotted keys
 	All       json.RawMessage `json:"all"`       // all of them, by the names they have in the file

@@ -9,8 +9,8 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// Warn returns what the operator should look at, most important first. A warning has the words of the log where the log
-// has a message for the same condition. There are no warnings about the settings; the daemon adds those.
+// Warn returns the problems that need the operator, most important first. If the log has a message for the same
+// condition, the warning has the same words. The daemon adds the warnings about settings.
 func (st *Status) Warn() []string {
 	w := []string{}
 	add := func(yes bool, format string, args ...any) {
