@@ -115,7 +115,7 @@ pictures: deps build ## the pictures in the README, from real output of the lab;
 deps: ## install or fetch what the end-to-end tests need; root only
 	@mkdir -p bin && flock bin/deps.lock e2e/install-deps
 
-# What writes manual pages; a distribution has it as a program.
+# go-md2man, which writes the manual pages; distributions have it as a program.
 MD2MAN = go run github.com/cpuguy83/go-md2man/v2
 
 man: ## the manual pages, in dist/man
@@ -127,7 +127,7 @@ man: ## the manual pages, in dist/man
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 DOC   = $(SHARE)/doc/policyd
-# The documents and the examples lie in other directories there: so that the links between them hold.
+# Documents and examples are installed in other directories, so the links between them are adapted.
 LINKS = -e 's,](docs/,](,g' -e 's,](\.\./,](,g' -e 's,](packaging/,](examples/,g' -e 's,](postfix/,](examples/,g'
 UNITS = $(DESTDIR)$(PREFIX)/lib
 
@@ -138,7 +138,7 @@ BINARY = bin/policyd
 install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
 	@$(MAKE) --no-print-directory install-files
 
-# The same for a distribution that has built BINARY and the manual pages itself.
+# The same without building, for a distribution that has built BINARY and the manual pages.
 install-files:
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/policyd
 	@# Earlier versions were in sbin, and scripts may name that path. Where sbin is bin, there is nothing to link.
@@ -166,7 +166,7 @@ install-files:
 	install -D -m 0644 -t $(DOC)/schema docs/schema/*
 	install -D -m 0644 -t $(DOC)/examples postfix/*.example docs/examples/* packaging/overrides packaging/grafana/* packaging/prometheus/*
 
-# More memory and less time for the compiler.
+# The compiler uses more memory and less time.
 deb rpm: export GOGC = 400
 
 deb: $(NFPM) ## a Debian package in dist/; ARCH=arm64 for another machine

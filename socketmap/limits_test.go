@@ -121,7 +121,7 @@ func TestTheConnectionIdleLongestMakesRoom(t *testing.T) {
 	})
 }
 
-func TestAHalfRequestDoesNotHoldAPlace(t *testing.T) {
+func TestAPartialRequestDoesNotKeepItsConnection(t *testing.T) {
 	t.Parallel()
 	s := &socketmap.Server{Limits: socketmap.Limits{MaxConnections: 1}}
 	bubble(t, s, func(t *testing.T, p *pipes) {

@@ -154,7 +154,7 @@ func TestSignalStormsDoNotLoseAnswers(t *testing.T) {
 
 // A passed socket that does not listen is a mistake in policyd.socket, and is not ignored: the daemon does not start. A
 // number of descriptors that were not passed costs neither time nor memory.
-func TestPassedSocketThatIsNoListener(t *testing.T) {
+func TestPassedSocketThatIsNotAListener(t *testing.T) {
 	config := settingsFile(t)
 	files, addresses := listeners(t)
 	datagrams, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -214,7 +214,7 @@ func TestLogFitsTheJournal(t *testing.T) {
 
 // "RestartPreventExitStatus=2": 2 is for bad settings alone. Any other failure, such as the watchdog's SIGABRT, has
 // another status, so that the service is started again.
-func TestCrashIsNoExitStatus(t *testing.T) {
+func TestACrashDoesNotLookLikeWrongSettings(t *testing.T) {
 	files, addresses := listeners(t)
 	p := serve(t, settingsFile(t), files...)
 	_, err := once(addresses[0], socketmap.Request{Map: "tls-policy", Key: "starttls.example"})

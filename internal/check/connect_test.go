@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/testkit"
 )
 
-func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
+func TestACallerThatGivesUpDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	ca := smtptest.NewCA(t)
 	cert := ca.Names(t, "starttls-a.example.com")

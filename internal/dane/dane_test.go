@@ -393,7 +393,7 @@ func TestANameTooLongForTLSARecordsHasNone(t *testing.T) {
 	require.Equal(t, dane.Absent, r.State)
 }
 
-func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
+func TestWhatIsNotCachedIsLeftToTheCaller(t *testing.T) {
 	t.Parallel()
 	const a, aaaa, at, link = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com", "CNAME mx.example.com"
 	for name, answers := range map[string]map[string]answer{

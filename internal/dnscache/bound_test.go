@@ -143,7 +143,7 @@ func (s *shard) unsaid(name string) {
 }
 
 // Names in use stay, whether refreshed or not, and others are evicted.
-func TestBoundWhoGoes(t *testing.T) {
+func TestBoundEvictsUnusedNames(t *testing.T) {
 	var stats counters
 	s := newShard(&stats)
 	s.limit, s.bytesLimit = 3, 1<<20

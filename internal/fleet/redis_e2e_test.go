@@ -44,8 +44,8 @@ func TestValkey(t *testing.T) {
 	require.Regexp(t, `Valkey server v=[89]`, string(out))
 	t.Setenv(valkeyEnv, strings.Join(command, " "))
 	for name, test := range map[string]func(*testing.T){
-		"what one node learns, all know": TestWhatOneNodeLearnsAllKnow, "tampered records": TestRecordsThatWereTamperedWithAreIgnoredAndCounted,
-		"flushed": TestAStoreThatIsFlushedIsFilledAgain, "partition": TestAPartitionHeals, "hangs": TestAServerThatHangsHoldsNobodyUp,
+		"what one node learns, all know": TestWhatOneNodeLearnsReachesAll, "tampered records": TestRecordsThatWereTamperedWithAreIgnoredAndCounted,
+		"flushed": TestAStoreThatIsFlushedIsFilledAgain, "partition": TestAPartitionHeals, "hangs": TestAServerThatHangsBlocksNothing,
 		"full": TestAFullServerIsAFailureAndNothingMore, "key": TestTheKeyOfTheSiteCanBeChanged,
 		"100,000 records": TestAHundredThousandRecordsAreReadAtStart, "promises": TestPromisesAreMergedAndNeverRemoved,
 	} {
@@ -194,7 +194,7 @@ func (n *node) learn(domain, data string) {
 	n.Changed(fleet.Policy, domain)
 }
 
-func TestWhatOneNodeLearnsAllKnow(t *testing.T) {
+func TestWhatOneNodeLearnsReachesAll(t *testing.T) {
 	s, key := startServer(t), fleet.NewKey()
 	a, b := startNode(t, s, key), startNode(t, s, key)
 	a.learn("a.example", "one")
@@ -291,7 +291,7 @@ func TestAPartitionHeals(t *testing.T) {
 	eventually(t, func() bool { return b.policies.get("a.example") == "one" && a.policies.get("b.example") == "two" })
 }
 
-func TestAServerThatHangsHoldsNobodyUp(t *testing.T) {
+func TestAServerThatHangsBlocksNothing(t *testing.T) {
 	s, key := startServer(t), fleet.NewKey()
 	a := startNode(t, s, key)
 	eventually(t, func() bool { return a.Stats().Up })

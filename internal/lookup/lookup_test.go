@@ -229,7 +229,7 @@ func TestTransportWaitsForAQuickLookup(t *testing.T) {
 	})
 }
 
-func TestTheNinthWaitingRequestIsAnsweredAtOnce(t *testing.T) {
+func TestTheNinthWaitingRequestIsAnsweredImmediately(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		svc := service(everywhere(time.Second, nil), nothing(), settings())
@@ -247,7 +247,7 @@ func TestTheNinthWaitingRequestIsAnsweredAtOnce(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsWhileNoWorkerIsFree(t *testing.T) {
+func TestNoRequestWaitsWhileNoWorkerIsFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		svc := service(everywhere(time.Minute, nil), nothing(), settings())
@@ -377,7 +377,7 @@ func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
 	require.Equal(t, uint64(2), svc.Stats().Unsigned)
 }
 
-func TestStrangersCannotFillTheLog(t *testing.T) {
+func TestUntrustedSendersCannotFillTheLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	full := everywhere(0, nil)

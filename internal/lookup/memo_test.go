@@ -164,9 +164,9 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	return r.String()
 }
 
-// TestMemoryNeverAnswersForOtherFacts changes the facts at random, and compares every answer of a service with a memo
+// TestTheMemoNeverAnswersForOtherFacts changes the facts at random, and compares every answer of a service with a memo
 // with a new decision.
-func TestMemoryNeverAnswersForOtherFacts(t *testing.T) {
+func TestTheMemoNeverAnswersForOtherFacts(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	w := newWorld()
@@ -192,7 +192,7 @@ func TestMemoryNeverAnswersForOtherFacts(t *testing.T) {
 	require.Greater(t, len(answers), 20, "the world was too dull to show anything")
 }
 
-func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
+func TestTheMemoHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.failing["MX example.com"] = true

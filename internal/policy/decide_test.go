@@ -184,7 +184,7 @@ func with1(f policy.Facts, change func(*policy.Facts)) policy.Facts {
 	return f
 }
 
-func TestDecideSaysWhenThePromiseIsUnsigned(t *testing.T) {
+func TestDecideReportsAnUnsignedPromise(t *testing.T) {
 	t.Parallel()
 	require.True(t, policy.Decide(by(unsigned, "10 starttls-a.example.com"), defaults()).Unsigned)
 	require.False(t, policy.Decide(by(signed, "10 starttls-a.example.com"), defaults()).Unsigned)

@@ -50,7 +50,7 @@ func TestNamesOfAnEnforcedPolicy(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidAboutAnEnforcedPolicy(t *testing.T) {
+func TestReasonsForAnEnforcedPolicy(t *testing.T) {
 	t.Parallel()
 	o := with(func(o *policy.Options) { o.MTASTS = true })
 	f := by(unsigned, "10 mx.example.com")

@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-func TestVerdictNeverWaitsAndHasTheHostProbed(t *testing.T) {
+func TestWantCausesAProbeAndNeverWaits(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.takes = 5 * time.Second
@@ -146,7 +146,7 @@ func TestClosedHostBacksOff(t *testing.T) {
 	})
 }
 
-func TestClosedHostThatNobodyAsksForIsLeftAlone(t *testing.T) {
+func TestClosedHostThatIsNotWantedIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, plain, "8.8.8.8")
@@ -200,7 +200,7 @@ func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
 	})
 }
 
-func TestVerdictOfTheFutureIsNotBelieved(t *testing.T) {
+func TestVerdictFromTheFutureIsNotUsed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	h := host{verdict: Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}}
@@ -287,7 +287,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-func TestStrangersCannotMakeUsKnock(t *testing.T) {
+func TestUntrustedSendersCauseNoProbe(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		for i := range 1000 {

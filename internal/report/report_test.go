@@ -121,7 +121,7 @@ func TestNextHopsAreForgottenAfter30Days(t *testing.T) {
 	})
 }
 
-// A restart keeps the next hops that were remembered.
+// A restart keeps the next hops that are remembered.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	options := report.Options{StateDir: dir, Max: 3, Log: slog.New(slog.DiscardHandler)}
@@ -148,7 +148,7 @@ func TestRestart(t *testing.T) {
 }
 
 // A reused answer is counted without a lock, and appears after the next write, in a report, and after a restart.
-func TestAnswersThatAreGivenAgain(t *testing.T) {
+func TestReusedAnswersAreCounted(t *testing.T) {
 	options := report.Options{StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	synctest.Test(t, func(t *testing.T) {
 		s := report.New(options)

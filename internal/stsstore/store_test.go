@@ -347,7 +347,7 @@ func TestManyLookupsShareAFetch(t *testing.T) {
 	})
 }
 
-func TestADomainTakesOnePlace(t *testing.T) {
+func TestADomainTakesOneSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()
@@ -385,7 +385,7 @@ func (w *internet) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGr
 
 // A domain whose policy can be fetched is answered within the budget of a lookup, also if its fetch has to wait for a
 // place behind hosts that hang.
-func TestAFetchWaitsForAPlace(t *testing.T) {
+func TestAFetchWaitsForASlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()
@@ -426,7 +426,7 @@ func TestAFetchWaitsForAPlace(t *testing.T) {
 }
 
 // Untrusted names cannot take the places: a flood of them fetches nothing, and a domain is answered beside it.
-func TestUntrustedNamesTakeNoPlace(t *testing.T) {
+func TestUntrustedNamesTakeNoSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()
@@ -446,7 +446,7 @@ func TestUntrustedNamesTakeNoPlace(t *testing.T) {
 }
 
 // A domain that gets no place in time is not treated as one without MTA-STS: mail waits.
-func TestWithoutAPlaceNothingIsKnown(t *testing.T) {
+func TestWithoutASlotNothingIsKnown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()

@@ -34,7 +34,7 @@ func failing(t *testing.T, w *internet, s *stsstore.Store, err *mtasts.Error, ad
 
 // If no policy of five domains in five networks can be fetched, the fault is most likely on this host. The log reports it
 // once, and again when it ends.
-func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
+func TestABlockedHostIsNoticed(t *testing.T) {
 	t.Parallel()
 	refused := &mtasts.Error{Failure: mtasts.FetchError, Err: errors.New("connection refused")}
 	noRoots := &mtasts.Error{Failure: mtasts.WebPKIInvalid, Err: errors.New("unknown authority")}

@@ -22,7 +22,7 @@ func (s *Stub) logged(t *testing.T, server string) *testkit.Log {
 
 // "one log line that names the cause": a resolver that is slow in everything. The log reports the beginning and the
 // end.
-func TestAServerThatAnswersLateIsSaid(t *testing.T) {
+func TestAServerThatAnswersLateIsReported(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		log := s.logged(t, "127.0.0.1")

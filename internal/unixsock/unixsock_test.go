@@ -104,7 +104,7 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 }
 
 // Every user who can read the directory can flock(2) it, and keep the lock.
-func TestALockOnTheDirectoryHoldsUpNeitherListenNorClose(t *testing.T) {
+func TestALockOnTheDirectoryBlocksNeitherListenNorClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	other, err := os.Open(dir)

@@ -138,7 +138,7 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
-func TestScanThatCannotGoOn(t *testing.T) {
+func TestScanThatCannotContinue(t *testing.T) {
 	t.Parallel()
 	c := lab()
 	list := strings.Repeat("a.example\n", 1000)

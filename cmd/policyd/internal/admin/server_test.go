@@ -203,7 +203,7 @@ func TestAPanicIsAnAnswer(t *testing.T) {
 	require.EqualError(t, err, "internal error")
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestNoDaemonAnswers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	_, err := admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "none"), struct{}{})
@@ -228,7 +228,7 @@ func TestNobodyThere(t *testing.T) {
 }
 
 // For example the socketmap socket, or the socket of another program.
-func TestSomebodyElseThere(t *testing.T) {
+func TestAnotherProgramAnswers(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{
 		"nothing":        "",

@@ -53,7 +53,7 @@ func hear(t *testing.T, told <-chan string, word string) string {
 }
 
 // Type=notify, sd_notify(3).
-func TestServiceManagerIsTold(t *testing.T) {
+func TestServiceManagerIsNotified(t *testing.T) {
 	told := manager(t)
 	l := newLab(t, "").start()
 	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", hear(t, told, "READY=1"))
@@ -89,7 +89,7 @@ func TestStopWhileTheServiceManagerHangs(t *testing.T) {
 	require.NoError(t, manager.Close()) // this ends the notification that still waits
 }
 
-func TestWatchdogIsTold(t *testing.T) {
+func TestWatchdogIsNotified(t *testing.T) {
 	told := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	newLab(t, "").start()
@@ -99,7 +99,7 @@ func TestWatchdogIsTold(t *testing.T) {
 }
 
 // A daemon that does not answer is not alive.
-func TestWatchdogIsNotToldByADaemonThatDoesNotAnswer(t *testing.T) {
+func TestWatchdogIsNotNotifiedByADaemonThatDoesNotAnswer(t *testing.T) {
 	told := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	l := newLab(t, "")

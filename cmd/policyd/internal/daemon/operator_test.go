@@ -119,7 +119,7 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 }
 
 // The status reports a dead DNS server while it is dead; otherwise only counters would show it.
-func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
+func TestStatusReportsThatNoDNSServerAnswers(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
 	c, op := l.client(), l.adminPath()
@@ -141,7 +141,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	}, st.Warnings)
 }
 
-func TestFlushHasTheResolverAskedAgain(t *testing.T) {
+func TestFlushMakesTheCacheAskAgain(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
 	c, op := l.client(), l.adminPath()

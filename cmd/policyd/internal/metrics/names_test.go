@@ -64,7 +64,7 @@ func check(t *testing.T, has map[string][]string, expr string) []string {
 	return names
 }
 
-func TestTheDashboardUsesWhatThereIs(t *testing.T) {
+func TestTheDashboardUsesExistingMetrics(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(packaging + "grafana/policyd.json")
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestTheDashboardUsesWhatThereIs(t *testing.T) {
 	}
 }
 
-func TestTheAlertsUseWhatThereIs(t *testing.T) {
+func TestTheAlertsUseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(packaging + "prometheus/policyd.rules.yml")
 	require.NoError(t, err)

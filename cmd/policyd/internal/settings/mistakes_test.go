@@ -146,7 +146,7 @@ func TestMistakes(t *testing.T) {
 }
 
 // One run shows every mistake: in syntax, keys, types and values, in the overrides file and in a repeated table.
-func TestAllMistakesAreShownAtOnce(t *testing.T) {
+func TestAllMistakesAreShownTogether(t *testing.T) {
 	overrides := filepath.Join(t.TempDir(), "overrides")
 	require.NoError(t, os.WriteFile(overrides, []byte("# mine\n\n  example.com encrpt\nexample.net ignore\nexample.org secure match=*.org\n"), 0o600))
 	_, err := load(t, `mode = "enfroce"

@@ -173,7 +173,7 @@ exclude_domains = ["example.com", "example.net"]
 	require.Equal(t, "report", fromJSON["mode"])
 }
 
-func TestPackagedFileIsShortAndSaysNothing(t *testing.T) {
+func TestPackagedFileIsShortAndSetsNothing(t *testing.T) {
 	packaged, err := os.ReadFile("../../../../packaging/policyd.toml")
 	require.NoError(t, err)
 	require.Equal(t, 6, strings.Count(string(packaged), "\n"))

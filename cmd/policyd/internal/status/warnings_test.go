@@ -137,7 +137,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-func TestAResolverThatNobodyAsks(t *testing.T) {
+func TestAResolverThatIsNotAsked(t *testing.T) {
 	t.Parallel()
 	st := Status{Settings: Settings{Mode: "off"}, Resolver: stub.State{FailingSince: time.Now()}}
 	require.Empty(t, st.Warn())
