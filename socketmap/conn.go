@@ -37,7 +37,7 @@ type conn struct {
 	idleSince atomic.Int64
 
 	in            *bufio.Reader
-	payload, wire []byte        // of a reply
+	payload, wire []byte        // buffers for a reply
 	partial       bool          // a part of a request has arrived
 	requestBy     time.Duration // read deadline for the rest of that request; 0: not set
 	lastReadUsed  bool          // the one read that is allowed after Shutdown has begun
@@ -115,7 +115,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		_ = c.net.SetReadDeadline(c.server.at(c.requestBy))
 		n, err = c.net.Read(b)
 	}
-	c.partial = true // or the connection ends
+	c.partial = true // if nothing has arrived, the connection ends
 	return n, err
 }
 

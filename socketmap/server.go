@@ -67,10 +67,10 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	started   time.Time       // just before the first use; the zero of the server's clock
 	closed    chan struct{}   // closed by Shutdown and Close, before they close the listeners
-	ctx       context.Context // of the handlers
+	ctx       context.Context // the context of the handlers
 	cancel    context.CancelFunc
 	stats     Stats
-	logged    map[*uint64]logged // by counter in stats
+	logged    map[*uint64]logged // the last log message for each counter in stats
 }
 
 // Stats are counters since the server was created, except Open.
@@ -89,7 +89,7 @@ type Stats struct {
 }
 
 type logged struct {
-	at    time.Time // about the last log message of a kind
+	at    time.Time // when the last message of a kind was logged
 	count uint64    // value of the counter
 }
 

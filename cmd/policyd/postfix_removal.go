@@ -16,7 +16,7 @@ func showRemoval(c *common, cmd *cobra.Command, o doctor.Options) error {
 	if err != nil {
 		cmd.PrintErrln("policyd: warning: invalid settings keep their defaults\n" + admin.Visible(err.Error()))
 	}
-	o.Settings = l // with defaults in place of mistakes
+	o.Settings = l // invalid settings have their defaults
 	removal, err := doctor.Remove(cmd.Context(), o)
 	if err != nil {
 		return err

@@ -93,7 +93,7 @@ func listeners(t *testing.T) (files []*os.File, addresses []string) {
 	return []*os.File{a, b}, addresses
 }
 
-// "socket activation so that Postfix never sees a refused connection during a restart": what connects while no
+// "socket activation so that Postfix never sees a refused connection during a restart": a client that connects while no
 // policyd runs is answered by the next one, and the socket of systemd is not removed.
 func TestPassedListenersOutliveTheProcess(t *testing.T) {
 	files, addresses := listeners(t)

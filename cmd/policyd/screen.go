@@ -19,7 +19,7 @@ import (
 type screen struct {
 	strings.Builder
 	colour text.Palette
-	width  int       // of the terminal, where the lines of a list are cut; 0 means that they are not
+	width  int       // the width of the terminal, at which list lines are cut; 0: they are not cut
 	label  string    // the format of the left column of rows, such as "%-12s"
 	notes  io.Writer // for notes that are not part of the output
 }

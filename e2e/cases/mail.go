@@ -21,7 +21,7 @@ type mail struct {
 	// records are further records, with absolute owner names.
 	records []string
 	noMX    bool
-	// to is the domain of the recipient; "" is the domain.
+	// to is the domain of the recipient; "" means domain.
 	to string
 	// table is a policy for the domain in a table that Postfix looks up before it asks policyd.
 	table string
@@ -148,7 +148,7 @@ func (m mail) judge(r *lab.Receiver, sent *lab.Sent, delivers bool) {
 	}
 	got := r.Got(sent.Token)
 	must.Be(len(got) == 1, "%s has the mail %d times", r.Name, len(got))
-	const record = 22 // of TLS (RFC 8446 section 5.1)
+	const record = 22 // the type of a TLS handshake record (RFC 8446 section 5.1)
 	must.Be(!m.on26 || got[0].Raw[0] == record, "the mail did not arrive over implicit TLS")
 	if m.tls != inClear && m.tls != anyTLS && m.tls != "Untrusted" {
 		received(r, sent)

@@ -11,7 +11,7 @@ import (
 // fields the word DOMAIN stands for the domain.
 type Kind struct {
 	Name string
-	Zone string // in which the domain is
+	Zone string // the zone of the domain
 	// Records are of the domain. "mx.DOMAIN HOST" is a host with addresses of both families, as all MX hosts are that
 	// have no record; "mx.DOMAIN IPV4" is a host with an IPv4 address only. "DOMAIN STS enforce" is an MTA-STS policy
 	// in that mode, which allows the host mx.DOMAIN.

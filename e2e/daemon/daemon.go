@@ -174,7 +174,7 @@ func (p *Process) Logged(ctx context.Context, words ...string) error {
 	return nil
 }
 
-// context returns a context that ends with the process, and after Timeout.
+// context returns a context that ends when the process does, or after Timeout.
 func (p *Process) context(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	ctx, end := context.WithCancelCause(ctx)

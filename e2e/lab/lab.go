@@ -90,8 +90,8 @@ type Host struct {
 	Name   string
 	On25   Behaviour
 	On26   Behaviour
-	Flaw   Flaw // of its certificate, on both ports
-	Flaw26 Flaw // of the certificate on 26, if it has another one
+	Flaw   Flaw // the flaw of its certificate, on both ports
+	Flaw26 Flaw // the flaw of the certificate on port 26, if that is another one
 	// Addrs are its addresses; nil is one address of its own.
 	Addrs []netip.Addr
 }

@@ -13,8 +13,8 @@ import (
 // Sent is a mail that Postfix has accepted.
 type Sent struct {
 	To    string
-	Token string // in the message and nowhere else
-	ID    string // of the queue file
+	Token string // a word that only this message contains
+	ID    string // the name of the queue file
 
 	postfix *Postfix
 	seen    int // log lines that were read for it

@@ -22,7 +22,7 @@ import (
 // only the lab needs.
 type Postfix struct {
 	source string // the top of the source tree
-	dir    string // of the lab
+	dir    string // the directory of the lab
 	system string // the directory that is the root of its file system; "" is our own
 	more   string // settings of this lab alone
 	*daemon.Process
@@ -171,7 +171,7 @@ var parameter = regexp.MustCompile(`^(\w+)\s*=`)
 func last(text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	set := map[string]bool{}
-	end := len(lines) // of the current setting, including its continuation lines
+	end := len(lines) // the end of the current setting, including its continuation lines
 	for i, line := range slices.Backward(lines) {
 		name := parameter.FindStringSubmatch(line)
 		continuation := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")

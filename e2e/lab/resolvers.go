@@ -28,7 +28,7 @@ type Server struct {
 
 	*daemon.Process
 	command daemon.Command
-	dir     string            // of its own files, emptied at each start
+	dir     string            // the directory of its own files, emptied at each start
 	files   map[string]string // configuration files by name
 }
 

@@ -18,7 +18,7 @@ const Enough = 5
 type Detector struct {
 	mu       sync.Mutex
 	failures []failure // failures since the last success: at most Enough, each with its own name and network
-	success  time.Time // the last one
+	success  time.Time // the last success
 	since    time.Time // when this host was found to be blocked; zero if it is not
 }
 

@@ -82,7 +82,7 @@ type domain struct {
 	*Checker
 	report   report.Report // without MX, which conclude adds from hosts
 	facts    *policy.Facts
-	decision policy.Decision // of policy.Survey
+	decision policy.Decision // the result of policy.Survey
 	hosts    []*host
 }
 

@@ -58,7 +58,7 @@ func TestCodesAreUsed(t *testing.T) {
 		require.False(t, seen[c.Code], c.Code)
 		seen[c.Code] = true
 		require.Regexp(t, `^[A-Z].*\.$`, c.Meaning)
-		// The names of the port are put before the rest.
+		// The name of the port precedes the rest.
 		name := regexp.MustCompile("^port2[56]-").ReplaceAllString(c.Code, "")
 		require.Contains(t, source.String(), `"`+name+`"`)
 	}

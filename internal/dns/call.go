@@ -41,7 +41,7 @@ func Late(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Deadli
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
 	if firstOf(ctx, time.Until(until), []*Call{call}) < 0 {
-		late, cancel := context.WithDeadline(ctx, time.Time{}) // it is Late, unless ctx was cancelled
+		late, cancel := context.WithDeadline(ctx, time.Time{}) // the context is Late, unless ctx was cancelled
 		defer cancel()
 		call = r.Start(late, q, e)
 	}

@@ -79,17 +79,17 @@ func (t *Type) UnmarshalText(mnemonic []byte) error {
 
 // Question is a question in class IN.
 type Question struct {
-	Name string // in presentation format with A-labels, with or without the final dot, in any case
+	Name string // the name in presentation format: A-labels, any case, with or without the final dot
 	Type Type
 }
 
 // RRset is the whole answer to a question: the RRset at the end of the CNAME chain, or its denial. It is shared between
 // callers and must not be changed.
 type RRset struct {
-	Name     string // of the question, in lower case and without the final dot
+	Name     string // the name of the question, in lower case and without the final dot
 	Owner    string // the name at the end of the CNAME chain; equal to Name where there is no CNAME
-	Type     Type   // of the question
-	Status   Status // of the whole CNAME chain (RFC 7672 section 2.1.3)
+	Type     Type   // the type of the question
+	Status   Status // the status of the whole CNAME chain (RFC 7672 section 2.1.3)
 	NXDomain bool   // the name does not exist; an answer without data and without NXDomain is NODATA
 	Stale    bool   // the answer had expired in the cache of the resolver, which could obtain no fresh one (RFC 8767)
 	Epoch    uint32 // Epoch.Answers when the lookup began

@@ -45,7 +45,7 @@ type Options struct {
 // replaced by an insecure one or by a failure.
 type Cache struct {
 	next    dns.Resolver
-	options Options // with the defaults
+	options Options // the options, with defaults filled in
 	seed    maphash.Seed
 	shards  [shardCount]*shard
 	ended   chan struct{} // closed: dns.Call.Done of calls that need no work
@@ -66,8 +66,8 @@ type counters struct {
 // Stats are counters since the start, and the size.
 type Stats struct {
 	Entries    int    `json:"entries"`
-	Bytes      int64  `json:"bytes"`     // about what the entries take in memory
-	MaxBytes   int64  `json:"max_bytes"` // what they may take
+	Bytes      int64  `json:"bytes"`     // estimated memory of the entries
+	MaxBytes   int64  `json:"max_bytes"` // limit for Bytes
 	Hits       uint64 `json:"hits"`      // answers from the cache
 	Misses     uint64 `json:"misses"`    // lookups that called the next resolver
 	Failures   uint64 `json:"failures"`  // failures from the cache

@@ -15,7 +15,7 @@ const maxDeliveries, maxUntrusted, maxRefreshes = 8192, 256, 256
 // callPool makes the calls of one class of lookups. Concurrent lookups of a question share one call.
 type callPool struct {
 	cache *Cache
-	limit int // of concurrent calls
+	limit int // the limit of concurrent calls
 	do    func(dns.Question) (*dns.RRset, error)
 	idle  chan *dns.Call // idle workers read from it
 

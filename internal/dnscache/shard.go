@@ -21,9 +21,9 @@ type shard struct {
 	flushes atomic.Uint32 // results of calls that began before the last Flush are not kept
 
 	mu         sync.Mutex // held by writers; guards the fields below and keeps them consistent with nodes
-	limit      int        // of the number of entries; at least 1
+	limit      int        // the limit of entries; at least 1
 	bytesLimit int64
-	count      int // of entries
+	count      int // the number of entries
 	bytes      int64
 	ring       []*node
 	pointer    int // the last candidate for eviction

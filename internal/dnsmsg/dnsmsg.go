@@ -74,8 +74,8 @@ func Read(octets []byte, id uint16, q Query) (*Answer, error) {
 	return a, nil
 }
 
-// HasQuestion reports whether the answer repeats the question of the query. Otherwise it is an error that only its ID
-// connects with the query.
+// HasQuestion reports whether the answer repeats the question of the query. Otherwise it is an error without a
+// question, which only its ID connects with the query.
 func (a *Answer) HasQuestion() bool { return len(a.msg.Question) > 0 }
 
 // Truncated reports whether the TC bit is set: the answer is incomplete, even if it has the AD bit, and must not be

@@ -16,7 +16,7 @@ import (
 
 // Policy is the TLS policy for a next hop, for mail servers other than Postfix. Its JSON form is stable.
 type Policy struct {
-	Nexthop   string          `json:"nexthop"` // as it is looked up, or the key if that is not a next hop
+	Nexthop   string          `json:"nexthop"` // the next hop that was looked up, or the key if it is not a next hop
 	DNSSEC    string          `json:"dnssec"`  // secure, insecure, bogus or indeterminate: the last two are failures
 	TLSPolicy socketmap.Reply `json:"tls_policy"`
 	// WouldTLSPolicy is the answer that mode = "enforce" gives. It differs from TLSPolicy only with mode = "report".

@@ -159,9 +159,9 @@ func (f *Fleet) values(ctx context.Context, keys []string) ([]any, error) {
 
 // fullRead is the progress of reading every record, which can take several exchanges.
 type fullRead struct {
-	epoch  string // of the server's data when it began; "" means that none is in progress
+	epoch  string // the epoch of the server's data when it began; "" if none is in progress
 	last   string // the newest entry of the stream when it began
-	cursor uint64 // of SCAN
+	cursor uint64 // the cursor of SCAN
 }
 
 // streamStart precedes every entry of a stream.

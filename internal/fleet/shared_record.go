@@ -45,7 +45,7 @@ type Reason string
 // The reasons, in the order in which they are checked. The zero value means that a record is used.
 const (
 	Malformed Reason = "malformed" // not a record
-	Version   Reason = "version"   // of another version of policyd
+	Version   Reason = "version"   // the record is from another version of policyd
 	MAC       Reason = "mac"       // changed, or signed with another key
 	Misplaced Reason = "misplaced" // stored under the name of another domain or kind
 	Future    Reason = "future"    // its time is more than five minutes ahead

@@ -25,7 +25,7 @@ const Budget = 10 * time.Second
 const (
 	questionTimeout = 3600 * time.Millisecond
 	mxPercent       = 60
-	countTimeout    = time.Second // for questions whose answers only explain a decision
+	countTimeout    = time.Second // time for questions whose answers only explain a decision
 	// briefDivisor shortens the wait for a policy that a decision can do without (policy.Need.Brief) to a third of the
 	// usual time. The store continues the fetch.
 	briefDivisor = 3

@@ -86,7 +86,7 @@ type gathering struct {
 	effort  dns.Effort
 	ctx     context.Context
 	facts   *policy.Facts
-	timeout time.Duration // for one question: questionTimeout, or more if the resolver is slow
+	timeout time.Duration // time for one question: questionTimeout, or more if the resolver is slow
 	until   time.Time     // deadline of the questions that are asked together; unused with CacheOnly
 
 	record   *dns.Call // the lookup of the record that announces an MTA-STS policy; nil: not asked for

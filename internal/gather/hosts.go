@@ -24,7 +24,7 @@ type Hosts struct {
 	signed [1 << 13]atomic.Uint64 // hashes of the hosts that had secure addresses when they were last looked up
 }
 
-const places = 64 // for each of the two limits
+const places = 64 // the size of each of the two limits
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {

@@ -34,7 +34,7 @@ type Settings struct {
 // Sources are where a Service gets its facts, and what it reports to. No function may block. Those after Version may be
 // nil.
 type Sources struct {
-	// Engine finds decisions. Its Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
+	// Engine finds decisions. Its Resolver has a cache, and uses only the cache if dns.Effort.CacheOnly is set.
 	gather.Engine
 	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. 0: no memo.
 	Version func() uint64
@@ -68,7 +68,7 @@ type Service struct {
 	current atomic.Pointer[settingsAndMemo]
 	log     *slog.Logger
 	changes changes
-	relayed oncelog.Limiter // of the warning about relay hosts that cannot be looked up
+	relayed oncelog.Limiter // limits the warning about relay hosts that cannot be looked up
 	panics  atomic.Uint64
 	background
 
@@ -149,7 +149,7 @@ type answered struct {
 	version uint64
 	until   time.Duration
 
-	reply    socketmap.Reply // with mode = "enforce"
+	reply    socketmap.Reply // the reply with mode = "enforce"
 	counter  *counter
 	repeated func() // what Sources.Record has returned; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.

@@ -30,7 +30,7 @@ type Fetcher struct {
 	Resolver dns.Starter    // looks up the addresses of policy hosts
 	Roots    *x509.CertPool // verify the certificate of the policy host; nil means the system's root certificates
 	Special  bool           // allow special-purpose addresses, such as loopback: for tests and private networks
-	Port     uint16         // of the policy hosts; 0 means 443
+	Port     uint16         // the port of the policy hosts; 0 means 443
 	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The
 	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy
 	// host.
@@ -38,7 +38,7 @@ type Fetcher struct {
 }
 
 // Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one
-// answers. It takes as long as ctx allows. The error is an *Error and names each address with what happened there.
+// answers. Only ctx limits how long it takes. The error is an *Error and names each address with what happened there.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 	body, addr, err := f.body(ctx, "mta-sts."+domain)
 	if err != nil {

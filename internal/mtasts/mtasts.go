@@ -74,7 +74,7 @@ type Result struct {
 	Policy           Policy
 	ID               string
 	Fetched, Expires time.Time
-	RecordExpires    time.Time // of the TXT record or its denial; zero if its lookup failed
+	RecordExpires    time.Time // when the TXT record or its denial expires; zero if the lookup failed
 	// Stale is set if State is Found and the domain did not confirm the policy: the record is gone, or names a newer
 	// policy that could not be fetched. The policy still holds (RFC 8461 sections 3.3 and 5.1).
 	Stale bool

@@ -51,13 +51,13 @@ func (m MX) signed() bool { return m.Status == dns.Secure }
 
 // Host is what is known about one MX host.
 type Host struct {
-	Name       string // as the zone has it, in lower case, not necessarily a host name
+	Name       string // the name in the zone, in lower case, not necessarily a host name
 	Preference uint16
 	Class      prefix.Class  // the promise of the name; None if it is not a valid host name
 	Signed     bool          // its addresses were secure when last looked up; no decision depends on this
-	DANE       dane.Result   // for the port of the next hop
-	DANE26     dane.Result   // for the port of implicit TLS, which a route needs in addition
-	Probe      probe.Verdict // about the port of implicit TLS
+	DANE       dane.Result   // DANE for the port of the next hop
+	DANE26     dane.Result   // DANE for the port of implicit TLS, which a route also needs
+	Probe      probe.Verdict // the verdict about the port of implicit TLS
 	Addresses  int           // the number of addresses of both families; failed lookups count as none
 }
 

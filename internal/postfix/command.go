@@ -18,7 +18,7 @@ var ErrNotInstalled = errors.New("postfix: not installed")
 // Commands runs Postfix's own commands: without a shell, with a timeout, and with limits on their output.
 type Commands struct {
 	Postconf        string // the path of postconf(1); the other commands are in the same directory
-	ConfigDirectory string // of main.cf; "": the default of Postfix
+	ConfigDirectory string // the directory of main.cf; "": the default of Postfix
 }
 
 // Find returns the commands in the directory of postconf. If that is "", it searches PATH and then the sbin
@@ -88,7 +88,7 @@ func (c Commands) Query(ctx context.Context, table string, keys []string) (found
 type process struct {
 	path, stdin string
 	args        []string
-	limit       int           // of standard output in bytes; 0 means 16 MiB
+	limit       int           // the limit for standard output, in bytes; 0 means 16 MiB
 	timeout     time.Duration // 0 means 10 s
 }
 
@@ -127,7 +127,7 @@ func (c Commands) run(ctx context.Context, p process) (out, complaint string, er
 // limited keeps the beginning of the data written to it.
 type limited struct {
 	strings.Builder
-	room int // in bytes; below 0 if there were more
+	room int // the bytes that are left; negative if there were more
 }
 
 // Write implements io.Writer.

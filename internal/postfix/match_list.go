@@ -15,7 +15,7 @@ import (
 // count as received here.
 type matchList struct {
 	parameter string
-	at        Commands // of the Postfix instance that has the list
+	at        Commands // the commands of the instance that has the list
 	parents   bool     // an entry example.com covers its subdomains (parent_domain_matches_subdomains)
 	below     bool     // a key .example.com in a table covers the names below it
 	wildcard  bool     // a table may have the key * for all domains

@@ -42,10 +42,10 @@ type Options struct {
 // Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is
 // asked.
 type Site struct {
-	options atomic.Pointer[Options] // with names in canonical form
+	options atomic.Pointer[Options] // names are in canonical form
 	latest  atomic.Pointer[view]    // nil: not read yet
 	reading *semaphore.Weighted     // held while the configuration is read
-	problem error                   // of the last reading, as it was logged; guarded by reading
+	problem error                   // the logged problem of the last reading; guarded by reading
 	slots   *semaphore.Weighted     // one for each table that is being searched
 	fingers *semaphore.Weighted     // one for each posttls-finger that runs
 }

@@ -79,7 +79,7 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
 	if old := s.latest.Load(); old != nil && v.settings == nil && v.commands.Postconf != "" {
-		v.settings = old.settings // for the Client
+		v.settings = old.settings // the Client still needs them
 	}
 	s.latest.Store(v)
 	switch {

@@ -11,7 +11,7 @@ import (
 
 // tableQuery is a search in a table. Without keys it is for the hosts in brackets in all results.
 type tableQuery struct {
-	at    Commands // of the Postfix instance that has the table
+	at    Commands // the commands of the instance that has the table
 	table string
 	keys  string // separated by spaces
 }
@@ -55,7 +55,7 @@ func (s *Site) search(ctx context.Context, v *view, q tableQuery, effort dns.Eff
 	}
 	defer s.slots.Release(1)
 	if r, ok := v.known(q); ok {
-		return r // of a concurrent search
+		return r // the result of a concurrent search
 	}
 	var r tableResult
 	if q.keys == "" {

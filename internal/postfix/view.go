@@ -24,7 +24,7 @@ type view struct {
 	read        time.Time
 	err         error // something could not be read: the domains received here are unknown
 	commands    Commands
-	settings    Settings // of the first instance, nil if they could not be read
+	settings    Settings // the settings of the first instance, nil if they could not be read
 	lists       []matchList
 	hosts       map[string]bool
 	addrs       map[netip.Addr]bool

@@ -30,7 +30,7 @@ const (
 
 // Options say how to probe. All are required except Roots, StateDir, Helo, Postfix and DANE.
 type Options struct {
-	Port     uint16         // of implicit TLS
+	Port     uint16         // the port of implicit TLS
 	Roots    *x509.CertPool // the trusted roots; nil means the system's
 	Special  bool           // allows special-purpose addresses: for tests and private networks
 	Resolver dns.Starter    // looks up the addresses of hosts

@@ -13,10 +13,10 @@ import (
 
 // The rates. A remote party can publish any address in DNS, so these bounds hold for every network.
 const (
-	perSecond    = 10 // connections, in total
-	burst        = 40 // of these after a quiet time
+	perSecond    = 10 // connections per second, in total
+	burst        = 40 // connections after a quiet time, in total
 	netPerSecond = 1  // connections per second to one /24 or /48
-	netBurst     = 20 // of these after a quiet time
+	netBurst     = 20 // connections after a quiet time, to one network
 	maxNetworks  = 4096
 )
 

@@ -31,7 +31,7 @@ const (
 type finding struct {
 	Verdict
 	retryAfter  time.Duration        // set if a rate does not allow the probe yet
-	transcripts []smtptls.Transcript // of all its addresses, if it was connected to
+	transcripts []smtptls.Transcript // for all addresses of the host, if the probe connected
 }
 
 func unknown(why string) Verdict { return Verdict{Why: smtptls.Tidy(why)} }

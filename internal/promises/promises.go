@@ -37,7 +37,7 @@ const (
 	agreeAfter = 30 * time.Minute
 	// shareFor is how long a sighting matters to a peer: a promise is missed for thirty days.
 	shareFor = (window + 1) * 24 * time.Hour
-	// clockSet is how long after the start the clock counts as set: a machine may start with a time in the past.
+	// clockSet is how long after the start the clock is assumed to be set: a machine may start with a time in the past.
 	clockSet = time.Hour
 	// maxFuture is how far the clock of a peer may be ahead.
 	maxFuture = 5 * time.Minute

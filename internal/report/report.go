@@ -72,8 +72,8 @@ type Waiting struct {
 	Nexthop string `json:"nexthop"`
 	// Still is set if mail still waits after the last lookup.
 	Still bool `json:"still"`
-	// Lookups and Waits count in the time of the report. Lookups are remembered in groups, and a group that began
-	// before that time does not count. First is the first lookup that is remembered at all.
+	// Lookups and Waits count the lookups in the time of the report. Lookups are remembered in groups, and a group that
+	// began before that time does not count. First is the first lookup that is remembered at all.
 	Lookups uint64    `json:"lookups"`
 	Waits   uint64    `json:"waits"`
 	First   time.Time `json:"first"`

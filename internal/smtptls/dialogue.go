@@ -28,7 +28,7 @@ type Dialogue struct {
 	Host     string // sent as SNI, and the certificate must be for it
 	Addr     netip.AddrPort
 	Implicit bool           // TLS before everything else (RFC 8314 section 3); otherwise STARTTLS (RFC 3207)
-	Helo     string         // in EHLO where Postfix knows no name; "" means the literal of our own address
+	Helo     string         // the name in EHLO if Postfix has none; "" means the literal of our own address
 	Roots    *x509.CertPool // trusted; nil means the system's
 	At       time.Time      // when the certificate must be valid; zero means now
 	// Timeout bounds the whole dialogue, and zero means 90 s: RFC 5321 section 4.5.3.2 allows a server minutes, and one
@@ -55,7 +55,7 @@ func RunDialogue(ctx context.Context, d Dialogue) Transcript {
 type conversation struct {
 	Dialogue
 	caller context.Context
-	conn   *bounded // as the dialer returned it
+	conn   *bounded // the connection that the dialer returned
 	stream net.Conn // conn, or TLS over it
 	lines  *bufio.Reader
 	broken bool // the server no longer listens, or broke the protocol

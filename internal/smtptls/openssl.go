@@ -20,7 +20,7 @@ import (
 const (
 	maxPath    = 12         // certificates, with smtp_tls_scert_verifydepth = 9
 	maxMessage = 100 * 1024 // octets of the certificate message, SSL_MAX_CERT_LIST_DEFAULT
-	entryBytes = 3          // that precede each certificate in the message
+	entryBytes = 3          // octets before each certificate in the message
 )
 
 // serverUses are the extended key usages that OpenSSL accepts for a TLS server; crypto/x509 requires one of them.
@@ -106,7 +106,7 @@ const (
 func checkCertificate(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 	const (
 		server  = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
-		headers = 4 // of the sequence and of the key identifier
+		headers = 4 // the headers of the sequence and of the key identifier
 	)
 	limited, purposes := extension(c, keyUsage) > 0, extension(c, extendedKeyUsage) > 0
 	use := func(k x509.KeyUsage) bool { return !limited || c.KeyUsage&k != 0 }

@@ -32,7 +32,7 @@ const (
 	CertificateChain   Cause = "certificate chain"
 	CertificateExpired Cause = "certificate expired"
 	CertificateRules   Cause = "certificate rules"  // Go accepts it, and OpenSSL, and so Postfix, refuses it
-	RefusedByPostfix   Cause = "refused by postfix" // by Postfix's own TLS client
+	RefusedByPostfix   Cause = "refused by postfix" // Postfix's own TLS client refuses it
 	TLSAMismatch       Cause = "tlsa mismatch"      // no TLSA record of the host matches the certificate
 	NotJudged          Cause = "not judged"         // Go cannot judge it and Postfix may accept it
 	Banner             Cause = "banner"
@@ -45,11 +45,11 @@ type Transcript struct {
 	Addr      netip.AddrPort
 	Implicit  bool     // TLS came before the banner
 	Connected bool     // the address accepted the connection
-	Lines     []string // of the dialogue in printable ASCII, with "C: " or "S: " in front
+	Lines     []string // the lines of the dialogue in printable ASCII, with "C: " or "S: " in front
 
 	Banner, EHLO Reply // the first of their kind
-	STARTTLS     Reply // to the command
-	EHLOAgain    Reply // to EHLO within TLS, where there was STARTTLS
+	STARTTLS     Reply // the reply to STARTTLS
+	EHLOAgain    Reply // the reply to EHLO within TLS, where there was STARTTLS
 	Offered      bool  // the EHLO reply in plaintext offers STARTTLS
 	// OfferedFirst is set when only the first line of that reply does, which is for the name of the server:
 	// posttls-finger uses such an offer, and smtp(8) does not.

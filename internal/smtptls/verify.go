@@ -21,7 +21,7 @@ type Session struct {
 // Verification is the judgement of a certificate, each part on its own. It is as strict as Postfix with
 // "secure match=<host> servername=hostname", or stricter: a common name does not replace a SAN.
 type Verification struct {
-	Path     []*x509.Certificate // from the server's certificate to a trusted root; nil if there is none
+	Path     []*x509.Certificate // the path from the server's certificate to a trusted root; nil if there is none
 	SAN      string              // the name of the certificate that matched, "" if none did
 	NotAfter time.Time           // when the first certificate of Path expires, or the server's own without a Path
 	// Faults are what is wrong, by cause: CertificateChain, CertificateExpired, CertificateName, and CertificateRules

@@ -170,12 +170,12 @@ func (t *Table[V]) read(tx *bbolt.Tx) error {
 	return nil
 }
 
-// write makes the disk agree with some records. It encodes them within a transaction, so the last change in memory is
-// the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file. Therefore a large
-// change takes several.
+// write writes the present state of some records to disk. It encodes them within a transaction, so the last change in
+// memory is the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file.
+// Therefore a large change takes several.
 func (t *Table[V]) write(names map[string]struct{}) error {
 	const batch = 2000                        // records of one transaction
-	sorted := slices.Sorted(maps.Keys(names)) // in the order of the file, which is cheaper
+	sorted := slices.Sorted(maps.Keys(names)) // writing in the order of the file is cheaper
 	for part := range slices.Chunk(sorted, batch) {
 		err := t.db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte(t.o.Bucket))

@@ -27,7 +27,7 @@ import (
 type Table[V any] struct {
 	sync.RWMutex
 	Records map[string]V // only Put and Delete store and remove
-	weight  int          // of all records
+	weight  int          // the total weight of all records
 	changes atomic.Uint64
 
 	o    Options[V]
@@ -35,18 +35,18 @@ type Table[V any] struct {
 
 	disk   sync.Mutex  // guards what follows
 	db     *bbolt.DB   // nil if it is not open
-	file   os.FileInfo // of db
+	file   os.FileInfo // the file of db
 	loaded bool        // the records on disk were read
-	closed bool        // for good
-	warned bool        // about the present fault
+	closed bool        // closed permanently
+	warned bool        // the present fault has been logged
 	faults oncelog.Limiter
 
 	marking sync.Mutex // guards marked; never held while waiting for the disk or the lock of the records
 	marked  map[string]struct{}
 }
 
-// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and LastUse are.
-// The functions are called with the table locked, and must not call it.
+// Options of a Table. All fields are required except Weight and OpenFile; without a Dir, only Max and LastUse are
+// required. The functions are called with the table locked, and must not call it.
 type Options[V any] struct {
 	Dir    string // the state directory, which is created if necessary; "" keeps nothing
 	Name   string // the name of the file

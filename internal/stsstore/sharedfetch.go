@@ -60,7 +60,7 @@ func (s *Store) fetch(w want) (fetched *storedPolicy, err error) {
 	}
 	policy, err := s.fetchInSlot(w.domain, o)
 	if s.untilClosed.Err() != nil {
-		return nil, errors.New("stsstore: closed") // and nothing is known about the policy
+		return nil, errors.New("stsstore: closed") // so nothing is known about the policy
 	}
 	if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 		s.count(string(failed.Failure))

@@ -37,7 +37,7 @@ type storedPolicy struct {
 	idBackOff        time.Duration // how long after fetched another id is not followed
 	lastLive         time.Time     // see noteLive
 
-	used atomic.Int64 // when it was used last, in Unix seconds; 0 if it was not since it was fetched
+	used atomic.Int64 // when it was last used, in Unix seconds; 0 if never since the fetch
 }
 
 // newStoredPolicy returns the record of a policy that was fetched at the time fetched.
@@ -56,7 +56,7 @@ func newStoredPolicy(domain, id string, policy mtasts.Policy, fetched time.Time)
 
 // size returns about how many octets a policy takes in memory. The patterns are parts of the lines.
 func size(p mtasts.Policy) int {
-	const header = 16 // of a string
+	const header = 16 // the size of a string header
 	n := header * len(p.MX)
 	for _, line := range p.Raw {
 		n += header + len(line)

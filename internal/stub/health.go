@@ -34,8 +34,8 @@ type health struct {
 // streak is a number of lookups that have failed in succession, whichever server was asked.
 type streak struct {
 	since          time.Time      // when the first of them began; zero: none has failed
-	questions      []dns.Question // the last three, for different names
-	reason         string         // for the last failure
+	questions      []dns.Question // the last three that failed, for different names
+	reason         string         // the reason of the last failure
 	ownQueryFailed bool           // Run's own query has failed too
 }
 

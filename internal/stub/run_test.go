@@ -33,11 +33,11 @@ type fakeWire struct {
 	began time.Time
 
 	mu    sync.Mutex
-	times []time.Duration // of the questions for NS ".": one for each self-test
+	times []time.Duration // when NS "." was asked, once for each self-test
 	log   []string        // for all other questions: when, server, timeout
 	dead  map[string]bool
 	weak  bool
-	fails func(q dnsmsg.Query) bool // with SERVFAIL; nil: none does
+	fails func(q dnsmsg.Query) bool // the queries that get SERVFAIL; nil: none
 	slow  func(q dnsmsg.Query) time.Duration
 }
 

@@ -31,7 +31,7 @@ type Options struct {
 	Timeout time.Duration
 	// SelfTestNames have a signed NS RRset, in order of preference; "." and "com." by default.
 	SelfTestNames []string
-	RootCAs       *x509.CertPool // for DNS over TLS; nil means the system's roots
+	RootCAs       *x509.CertPool // the roots for DNS over TLS; nil means the system's roots
 	// Observe, if not nil, is called after every query of a lookup, from many goroutines, and must not block. Rcode is
 	// the answer's RCODE, which the server chooses, "timeout", or "error" for everything else.
 	Observe func(t dns.Type, rcode string, took time.Duration)
@@ -61,7 +61,7 @@ type state struct {
 	list    []Server
 	servers []*server // the servers of list, with their connections
 	health  *health
-	Outcome           // of the self-test
+	Outcome           // the outcome of the self-test
 	checked time.Time // when a self-test last had a result
 	tested  time.Time // when a self-test last ended, also one without a result
 	passed  []*server // the servers that passed the self-test individually

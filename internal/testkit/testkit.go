@@ -81,7 +81,7 @@ func BlackHole(t testing.TB, at netip.AddrPort) netip.AddrPort {
 		if err := unix.Connect(c, here); !errors.Is(err, unix.EINPROGRESS) {
 			check(t, err)
 		}
-		// those that find no place stay
+		// connections that do not fit stay open
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLOUT}}, milliseconds)
 	}
 	return netip.AddrPortFrom(at.Addr(), uint16(here.Port))

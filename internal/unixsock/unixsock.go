@@ -25,8 +25,8 @@ import (
 
 // Options are for unix sockets; TCP listeners ignore them.
 type Options struct {
-	Mode  fs.FileMode // of the socket; 0 means 0660
-	Group string      // of the socket, by name or number; "" means that of the process, or of a set-group-ID directory
+	Mode  fs.FileMode // the mode of the socket; 0 means 0660
+	Group string      // its group, by name or number; "" means that of the process, or of a set-group-ID directory
 }
 
 // Listen opens a listener at "host:port" or "unix:/path". The listener of a unix socket is a *Listener.
@@ -170,7 +170,7 @@ func removeFile(dir *os.Root, name string, file fs.FileInfo) error {
 type Listener struct {
 	net.Listener
 	path string
-	info fs.FileInfo // of the socket; nil if there was none
+	info fs.FileInfo // the file of the socket; nil if there was none
 	dir  *os.Root    // nil for an adopted listener, which leaves its socket alone
 }
 

@@ -29,11 +29,11 @@ type bench struct {
 
 // plan sets how much is measured.
 type plan struct {
-	rounds  int           // of each pair of servers, in turn
-	round   time.Duration // of cached lookups
+	rounds  int           // rounds for each pair of servers, in turn
+	round   time.Duration // the length of a round of cached lookups
 	warm    int           // domains in the cache then
 	cold    int           // lookups per round
-	domains []int         // to measure memory at
+	domains []int         // the numbers of domains at which memory is measured
 	busy    time.Duration // while the full cache evicts
 	starts  int
 }

@@ -74,7 +74,7 @@ func (d domain) publish(lab *dnstest.Server) {
 
 // question is one lookup as Postfix makes it, with the expected reply.
 type question struct {
-	setting string // of main.cf
+	setting string // the setting in main.cf
 	request socketmap.Request
 	want    string
 }

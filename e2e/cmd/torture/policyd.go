@@ -33,7 +33,7 @@ metrics.listen = %[6]q
 
 // setup is how the policyd of a fault differs from the default.
 type setup struct {
-	settings string // in addition to those of every fault
+	settings string // settings in addition to those of every fault
 	// resolvConf takes the servers from resolv.conf.
 	resolvConf bool
 	// state is where the state directory is: "" is a directory of its own, otherwise the size of a file system for it.

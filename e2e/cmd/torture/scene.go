@@ -26,7 +26,7 @@ type scene struct {
 	ending []func()
 
 	world   *world
-	named   map[string]*dnstest.Server // that resolv.conf can name, by address
+	named   map[string]*dnstest.Server // the servers that resolv.conf can name, by address
 	p       *policyd
 	load    *load
 	fresh   []question

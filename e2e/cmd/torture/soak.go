@@ -128,7 +128,7 @@ func (s *scene) flush(ctx context.Context, what string) {
 	must.Be(err == nil && status == 0, "cache flush: %w, exit status %d: %s", err, status, out)
 }
 
-// rest waits until background work has ended and measures.
+// rest waits until background work has ended, and then measures.
 func (p *policyd) rest(ctx context.Context) (u usage) {
 	// A lookup lasts as long as a resolver may take: all lookups have ended when none has ended for that long.
 	const calm, pause = 9 * time.Second, 300 * time.Millisecond

@@ -117,7 +117,7 @@ type world struct {
 	policies *lab.PolicyHost
 	webAddr  netip.Addr
 	all      []question
-	domains  int // that unknown has made
+	domains  int // the number of domains that unknown has made
 }
 
 const smtpsPort = 2626

@@ -11,7 +11,7 @@ import (
 type Code struct {
 	Code     string
 	Severity Severity
-	Untested bool   // for what could not be tested
+	Untested bool   // the finding is that something could not be tested
 	Meaning  string // a sentence for policyd-check(1)
 }
 

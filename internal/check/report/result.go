@@ -13,13 +13,13 @@ import (
 // Report has everything that is known about one domain.
 type Report struct {
 	Input    string    `json:"input"`  // the domain as it was given
-	Domain   string    `json:"domain"` // as it is looked up: A-labels, lower case
+	Domain   string    `json:"domain"` // the domain that is looked up, with A-labels and in lower case
 	Verdict  string    `json:"verdict"`
 	Checked  time.Time `json:"checked"`
 	At       time.Time `json:"at"` // when the certificates must be valid
 	Resolver Resolver  `json:"resolver"`
 
-	DNSSEC string `json:"dnssec"` // of the MX RRset: secure, insecure, bogus or indeterminate
+	DNSSEC string `json:"dnssec"` // the status of the MX RRset: secure, insecure, bogus or indeterminate
 	RRset  RRset  `json:"mx_rrset"`
 	Set    string `json:"set"` // all, mixed or none: how many of the MX hosts carry a prefix
 	MX     []Host `json:"mx"`
@@ -137,12 +137,12 @@ type Certificate struct {
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
 	Names     []string  `json:"names"`   // its DNS names
-	Matched   string    `json:"matched"` // the one that matches the host, "" if none does
+	Matched   string    `json:"matched"` // the name that matches the host, "" if none does
 	Trusted   bool      `json:"trusted"` // a chain leads to a trusted root
 	Chain     []string  `json:"chain"`   // the certificates on that chain, or those that the host sent
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"` // when the first certificate on the chain expires
-	DaysLeft  int       `json:"days_left"` // from Report.At to NotAfter; negative if it has expired
+	DaysLeft  int       `json:"days_left"` // days from Report.At to NotAfter; negative if it has expired
 	Key       string    `json:"key"`
 	Signature string    `json:"signature"`
 }

@@ -30,7 +30,7 @@ type Server struct {
 	delay                       atomic.Int64
 
 	mu      sync.Mutex
-	all     []*miekg.Server // for UDP, TCP and TLS
+	all     []*miekg.Server // the servers for UDP, TCP and TLS
 	answers map[dns.Question]Answer
 	other   Answer
 	asked   map[dns.Question]int

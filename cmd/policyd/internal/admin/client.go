@@ -36,7 +36,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	method, path, _ := strings.Cut(string(e), " ")
 	if method == http.MethodGet {
 		var fields map[string]string
-		_ = json.Unmarshal(body, &fields) // as decode reads it
+		_ = json.Unmarshal(body, &fields) // decode expects this form
 		parameters := url.Values{}
 		for name, value := range fields {
 			parameters.Set(name, value)

@@ -24,6 +24,6 @@ type Forgotten struct {
 // Warmed is the result of the evaluation of a domain.
 type Warmed struct {
 	Domain string `json:"domain"`
-	Status string `json:"status"` // of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP
+	Status string `json:"status"` // the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP
 	Source string `json:"source"` // the mechanism that decided
 }

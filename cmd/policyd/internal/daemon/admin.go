@@ -170,7 +170,7 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	if f.STS {
 		d.unshare(fleet.Policy, f.Domain)
 		if d.store.Flush(f.Domain) {
-			flushed.Policies = 1 // or a remembered failure
+			flushed.Policies = 1 // this may also be a remembered failure
 		}
 	}
 	d.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies",

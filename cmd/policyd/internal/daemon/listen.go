@@ -25,7 +25,7 @@ import (
 type listener struct {
 	setting, address string // setting has the address, or is the unit of systemd
 	options          unixsock.Options
-	passed           net.Listener // by systemd; nil for the others
+	passed           net.Listener // the listener from systemd; nil for all others
 	// handle serves until its context ends or the listener breaks, and closes the listener. Its error is
 	// socketmap.ErrServerClosed after the server was shut down.
 	handle func(context.Context, net.Listener) error

@@ -39,7 +39,7 @@ func (d *Daemon) Reload() (status.Reload, error) {
 		err = d.configure(next)
 	}
 	if err != nil {
-		last.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // one line for one message
+		last.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // the log takes one line per message
 		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)
 	} else {
 		_ = d.level.UnmarshalText([]byte(next.Log.Level)) // checked

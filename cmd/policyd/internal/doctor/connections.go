@@ -26,7 +26,7 @@ func (e *exam) checkConnections(ctx context.Context) {
 	if len(asked) == 0 {
 		asked = []table{{endpoint: e.endpoint, name: "tls-policy"}}
 	}
-	broken := map[string]bool{} // by endpoint: one finding is enough
+	broken := map[string]bool{} // the endpoints that have a finding already
 	for i, t := range asked {
 		same := func(other table) bool { return other.endpoint == t.endpoint && other.name == t.name }
 		switch {

@@ -69,10 +69,10 @@ type plan struct {
 	daemon    status.Status // the result of askDaemon
 	daemonErr error
 	commands  postfix.Commands
-	version   string // of Postfix
-	directory string // of main.cf
+	version   string // the version of Postfix
+	directory string // the directory of main.cf
 	queue     string
-	params    postfix.Settings // with all $names expanded, and columns of master.cf, as in smtp/unix/chroot
+	params    postfix.Settings // all $names are expanded; columns of master.cf are named as in smtp/unix/chroot
 	raw       postfix.Settings // the parameters of main.cf as they are written
 	// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME. endpoints are those of all listeners: any
 	// of them may be in use already.

@@ -101,7 +101,7 @@ func (r Row) set(decoded any) (wrong []string) {
 		what := "the value"
 		switch b.(type) {
 		case string, int64, bool:
-			if r.path != "fleet.url" { // which can contain a password
+			if r.path != "fleet.url" { // this URL can contain a password
 				what = fmt.Sprintf("%#v", b) // shows a character that has no visible form
 			}
 		}

@@ -43,7 +43,7 @@ func pieces(document string) (all []piece) {
 			p.decoded, p.err = unmarshal(header, lines[first:end])
 		}
 		if p.err != nil {
-			row := 0 // that of header is 1
+			row := 0 // header is in row 1
 			if wrong, ok := errors.AsType[*toml.DecodeError](p.err); ok {
 				row, _ = wrong.Position()
 			}

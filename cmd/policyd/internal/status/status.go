@@ -24,7 +24,7 @@ type Status struct {
 	LogLevel string          `json:"log_level"`
 	Warnings []string        `json:"warnings"` // what an operator should look at, a sentence each
 	Settings Settings        `json:"settings"`
-	Reload   *Reload         `json:"reload"` // the last one; null: there was none since the start
+	Reload   *Reload         `json:"reload"` // the last reload since the start; null if there was none
 	Resolver stub.State      `json:"resolver"`
 	Lookups  lookup.Stats    `json:"lookups"`
 	Cache    dnscache.Stats  `json:"cache"`
@@ -40,7 +40,7 @@ type Status struct {
 type Settings struct {
 	File      string          `json:"file"`      // the settings file; "" if there is none
 	Mode      string          `json:"mode"`      // enforce, report or off
-	Changed   []string        `json:"changed"`   // those that are not the default, as lines of TOML with dotted keys
+	Changed   []string        `json:"changed"`   // settings other than the default, as lines of TOML with dotted keys
 	All       json.RawMessage `json:"all"`       // all of them, by the names they have in the file
 	Overrides int             `json:"overrides"` // the lines of the overrides file
 }
@@ -70,7 +70,7 @@ type Connections struct {
 // Domain is what is known about a domain.
 type Domain struct {
 	Domain string           `json:"domain"`
-	Cache  []dnscache.Entry `json:"cache"`   // of the domain, the names below it and its MX hosts
+	Cache  []dnscache.Entry `json:"cache"`   // entries of the domain, the names below it and its MX hosts
 	MTASTS *stsstore.Entry  `json:"mta_sts"` // null: nothing is stored
-	Probes []probe.Entry    `json:"probes"`  // of the MX hosts that promise implicit TLS
+	Probes []probe.Entry    `json:"probes"`  // results for the MX hosts that promise implicit TLS
 }
