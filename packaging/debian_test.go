@@ -65,7 +65,7 @@ func TestInDebian(t *testing.T) {
 		require.Equal(t, "root root 660 socket", d.sh(t, "stat -c '%U %G %a %F' "+socket))
 	})
 
-	step(t, "the units are sound and closed", func(t *testing.T) {
+	step(t, "the units are valid and sandboxed", func(t *testing.T) {
 		require.Empty(t, d.sh(t, "systemd-analyze --man=no verify policyd.socket policyd.service"))
 		out := d.sh(t, "systemd-analyze security --no-pager --offline=true policyd.service | tail -n 1")
 		exposure, err := strconv.ParseFloat(regexp.MustCompile(`[0-9]+\.[0-9]+`).FindString(out), 64)
@@ -74,7 +74,7 @@ func TestInDebian(t *testing.T) {
 		require.Less(t, exposure, 1.5)
 	})
 
-	step(t, "Postfix comes: its group has the socket", func(t *testing.T) {
+	step(t, "Postfix is installed: its group has the socket", func(t *testing.T) {
 		d.sh(t, "apt-get install -qq -y --no-install-recommends --no-download postfix")
 		d.eventually(t, `test "$(stat -c '%U %G %a %F' `+socket+`)" = 'root postfix 660 socket'`)
 		require.Equal(t, "root postfix 2750", d.sh(t, "stat -c '%U %G %a' "+socket[:strings.LastIndex(socket, "/")]))

@@ -53,7 +53,7 @@ func failures(t *testing.T, d *tree) {
 			d.answers(t)
 		}
 	})
-	step(t, "restart and stop of policyd.socket take the service with them", func(t *testing.T) {
+	step(t, "restart and stop of policyd.socket include the service", func(t *testing.T) {
 		before := d.sh(t, mainPID)
 		d.sh(t, "systemctl restart policyd.socket")
 		d.eventually(t, bothActive) // the service has a separate job

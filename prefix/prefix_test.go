@@ -70,7 +70,7 @@ func TestOf(t *testing.T) {
 		{"of the leftmost label", prefix.None, []string{"mx.smtps-a.example.com", "mx.starttls-a.com"}},
 		{"only the first prefix counts", prefix.SMTPS, []string{"smtps-starttls-x.example.com"}},
 		{"only the first prefix counts", prefix.STARTTLS, []string{"starttls-smtps-x.example.com"}},
-		{"a closed list of two", prefix.None, []string{"tls-a.example.com", "smtp-a.example.com", "starttls_a.example.com", "starttlss-a.example.com", "smtps26-a.example.com"}},
+		{"there are only two prefixes", prefix.None, []string{"tls-a.example.com", "smtp-a.example.com", "starttls_a.example.com", "starttlss-a.example.com", "smtps26-a.example.com"}},
 		{"other labels may have underscores", prefix.SMTPS, []string{"smtps-a._x.example.com"}},
 		{"the whole name is a host name", prefix.None, []string{"smtps-a..example.com", "smtps-a.-b.example.com", "smtps-a.b-.example.com", "smtps-a.exa mple.com", "smtps-" + long + ".example.com", "smtps-a." + strings.Repeat("x.", 124) + "com"}},
 		{"253 octets", prefix.SMTPS, []string{"smtps-a." + strings.Repeat("x.", 121) + "com", "smtps-" + long[:57] + ".example.com"}},

@@ -489,7 +489,7 @@ func TestAHostThatWasSignedNeedsTwoRoundTrips(t *testing.T) {
 			return took
 		}
 		untrusted := dns.Effort{Untrusted: true}
-		require.Equal(t, 4*time.Second, steps(untrusted), "nothing is asked early")
+		require.Equal(t, 4*time.Second, steps(untrusted), "no question is asked early")
 		require.Equal(t, 3*time.Second, steps(dns.Effort{}), "not seen signed yet")
 		require.Equal(t, 2*time.Second, steps(dns.Effort{}))
 		zone["A "+far], zone["AAAA "+far] = insecureAddrs(), insecureAddrs()

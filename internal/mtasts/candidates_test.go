@@ -32,7 +32,7 @@ func (f *families) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns
 
 func (f *families) lookUp(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if e != (dns.Effort{}) { // a fetch is for a delivery, so its lookups are not untrusted
-		return nil, &dns.Error{Question: q, Reason: "not asked as for a delivery"}
+		return nil, &dns.Error{Question: q, Reason: "the effort is not that of a delivery"}
 	}
 	addrs, wait := f.v4, f.wait4
 	if q.Type == dns.TypeAAAA {

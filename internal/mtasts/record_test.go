@@ -33,7 +33,7 @@ func TestTheFormOfARecord(t *testing.T) {
 		{"does not begin with v=STSv1;", "v=STSv1", "", mtasts.ErrNoRecord},
 		{"another version", "v=STSv2; id=1;", "", mtasts.ErrNoRecord},
 		{"a longer version", "v=STSv10; id=1;", "", mtasts.ErrNoRecord},
-		{"the version has a case", "v=stsv1; id=1;", "", mtasts.ErrNoRecord},
+		{"the version is case-sensitive", "v=stsv1; id=1;", "", mtasts.ErrNoRecord},
 		{"a blank before the version", " v=STSv1; id=1;", "", mtasts.ErrNoRecord},
 		{"blanks around the =", "v = STSv1; id=1;", "", mtasts.ErrNoRecord},
 		{"the version is not first", "id=1; v=STSv1;", "", mtasts.ErrNoRecord},

@@ -134,7 +134,7 @@ func TestDecideCombinations(t *testing.T) {
 		{partial, "secure", "*", "all|mixed", "*", "OK dane-only", noPKIX + "; dane would use the other host without authentication"},
 		{partial, "secure", "enforce|stale", "none", "25", "OK dane-only", noPKIX},
 		{partial, "secure", "unknown", "none", "25", "OK dane-only", "an unknown policy counts as a promise: dane-only is the stronger answer"},
-		{partial, "secure", "*", "none", "*", "OK dane", "RFC 7672 2.2: each host is held to its own records"},
+		{partial, "secure", "*", "none", "*", "OK dane", "RFC 7672 2.2: each host must match its own records"},
 		// None usable.
 		{"*", "secure", "unknown", "none", "25", notYet, "the policy may ask for a valid certificate, which is more than unusable records do"},
 		{"*", "secure", "unknown", "all|mixed", "*", notYet, "the policy can narrow the prefixed hosts"},

@@ -54,8 +54,8 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 		{"the prefix is there", remembered(absent(by(unsigned, "10 starttls-mx.example.com")), promises.Prefix), "OK secure match=starttls-mx.example.com servername=hostname", false},
 		{"MTA-STS takes its place", remembered(sts(plain, stsPolicy(mtasts.Enforce, "mx.example.com")), promises.Prefix), "OK secure match=mx.example.com servername=hostname", false},
 		{"the web server of the domain ends the MTA-STS policy", remembered(sts(plain, stsPolicy(mtasts.None)), promises.MTASTS), "NOTFOUND ", false},
-		{"the web server says nothing about the prefix", remembered(sts(plain, stsPolicy(mtasts.None)), promises.Prefix), gone, true},
-		{"an older policy says nothing about today", remembered(sts(plain, stale), promises.Prefix), gone, true},
+		{"the web server proves nothing about the prefix", remembered(sts(plain, stsPolicy(mtasts.None)), promises.Prefix), gone, true},
+		{"an older policy shows nothing about today", remembered(sts(plain, stale), promises.Prefix), gone, true},
 		{"a failed MX lookup", remembered(policy.Facts{Nexthop: domain, MX: policy.MX{Err: &dns.Error{Reason: "SERVFAIL"}}}, promises.Prefix), "TEMP MX lookup for example.com failed: SERVFAIL", false},
 		{"a next hop in brackets", remembered(onlyHost), "NOTFOUND ", false},
 	} {

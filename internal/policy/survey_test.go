@@ -54,7 +54,7 @@ func TestSurveyNamesAllThreeMechanisms(t *testing.T) {
 		{"an override before all", facts(dane.Usable, "", plain), overridden(all, policy.Override{Ignore: true}), []string{
 			"the overrides file has a line for example.com", "dane alone would have answered: dane-only", noPrefix, noSTS,
 		}},
-		{"no host to say anything about", by(signed), all, policy.Decide(by(signed), all).Why},
+		{"no host to report on", by(signed), all, policy.Decide(by(signed), all).Why},
 		{"[host] without a prefix", with1(host("mx.example.com", 25), func(f *policy.Facts) { f.Hosts[0].DANE.State = dane.Absent }), all, []string{noDANE, noPrefix}},
 		{"[host] with a prefix", with1(host("starttls-a.example.com", 25), func(f *policy.Facts) { f.Hosts[0].DANE.State = dane.Absent }), all, []string{noDANE, "the next hop is a host whose name carries a prefix"}},
 		{"[host] on port 26 with a prefix for port 25", with1(host("starttls-a.example.com", 26), func(f *policy.Facts) { f.Hosts[0].DANE.State = dane.Absent }), all, []string{"DANE: no MX host that can be reached has secure TLSA records for port 26", "prefix: no MX host carries one for port 26"}},

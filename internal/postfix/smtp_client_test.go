@@ -46,7 +46,7 @@ func TestAClientWithoutSettingsHasNoVerdict(t *testing.T) {
 	c := f.client()
 	o := c.Ask(t.Context(), smtptls.Dialogue{})
 	require.Equal(t, smtptls.NoVerdict, o.Verdict)
-	require.Contains(t, o.Why, "no root certificates", "a list that cannot be read is another matter")
+	require.Contains(t, o.Why, "no root certificates", "a list that cannot be read does not matter here")
 
 	f = newFake(t, "smtp_tls_CAfile = /main.pem\n")
 	f.write("broken", "bad main.cf")
@@ -63,5 +63,5 @@ func TestAClientWithoutSettingsHasNoVerdict(t *testing.T) {
 	c.Site.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir})
 	_, _, err := c.Site.Own(t.Context(), "elsewhere.example", dns.Effort{})
 	require.ErrorContains(t, err, "bad main.cf")
-	require.Equal(t, "main.example", c.Helo(t.Context()), "what cannot be read stays as it was")
+	require.Equal(t, "main.example", c.Helo(t.Context()), "settings that cannot be read stay as they were")
 }

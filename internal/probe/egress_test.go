@@ -31,7 +31,7 @@ func TestEgressFilter(t *testing.T) {
 			require.Equal(t, 1, w.log.Count(noticed), "once")
 
 			ask(p, w, 210, 1, plain)
-			require.False(t, p.Stats().EgressFiltered, "a connection that is taken shows that the port gets through")
+			require.False(t, p.Stats().EgressFiltered, "an accepted connection shows that the port is not blocked")
 			require.Equal(t, 1, w.log.Count(cleared))
 		})
 	})
@@ -93,7 +93,7 @@ func TestEgressFilter(t *testing.T) {
 			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
-	t.Run("nor hosts that take the connection and break their promise", func(t *testing.T) {
+	t.Run("nor hosts that accept the connection and break their promise", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			ask(p, w, 60, 10, plain)

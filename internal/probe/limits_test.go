@@ -39,7 +39,7 @@ func TestEachAddressCountsAsAConnection(t *testing.T) {
 				for i := range hosts {
 					connections += w.count(mxn(i)) * MaxAddresses / c.addresses
 				}
-				require.LessOrEqual(t, connections, burst+61*perSecond+maxProbes*MaxAddresses, "each probe may have begun a host on credit")
+				require.LessOrEqual(t, connections, burst+61*perSecond+maxProbes*MaxAddresses, "each probe may have begun one host on credit")
 				require.Greater(t, connections, 30*perSecond)
 			})
 		})

@@ -24,7 +24,7 @@ func TestWantCausesAProbeAndNeverWaits(t *testing.T) {
 		}
 		require.Equal(t, began, time.Now())
 		pass(6 * time.Second)
-		require.Equal(t, 2, w.count(mx), "one probe, at both addresses, for all who asked")
+		require.Equal(t, 2, w.count(mx), "one probe of both addresses for all requests")
 		v := ask(p, mx)
 		require.Equal(t, Open, v.State, v.Why)
 		require.Equal(t, v.Checked.Add(2*time.Hour), v.Expires)
@@ -55,13 +55,13 @@ func TestOpenHostIsProbedAfterUse(t *testing.T) {
 		require.Equal(t, 1, w.count(mx))
 
 		pass(3 * time.Hour)
-		require.Equal(t, 1, w.count(mx), "it was not wanted since")
+		require.Equal(t, 1, w.count(mx), "it has not been wanted since")
 		require.Equal(t, Unknown, ask(p, mx).State, "and a verdict of three hours ago is not used")
 		pass(time.Second)
 		require.Equal(t, 2, w.count(mx))
 
 		for range 24 * 60 {
-			require.Equal(t, Open, ask(p, mx).State, "in use it stays open all the while")
+			require.Equal(t, Open, ask(p, mx).State, "it stays open while it is in use")
 			pass(time.Minute)
 		}
 		n := w.count(mx)
@@ -74,7 +74,7 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]struct{ mails, apart time.Duration }{
 		"the second mail":                  {1, time.Minute},
-		"the third, hard on the second":    {2, 2 * time.Second},
+		"the third, soon after the second": {2, 2 * time.Second},
 		"after a mail an hour all day":     {24, time.Hour},
 		"after a mail a minute all day":    {24 * 60, time.Minute},
 		"after a mail a second for a time": {3600, time.Second},

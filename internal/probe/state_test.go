@@ -60,9 +60,9 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 			require.EqualValues(t, 1, p.Stats().Hosts["closed"])
 		}
 		pass(2 * time.Hour)
-		require.Equal(t, Unknown, ask(again(t), mx).State, "an old verdict is not young again after a restart")
+		require.Equal(t, Unknown, ask(again(t), mx).State, "a restart does not renew an old verdict")
 		o.Port = 2626
-		require.Zero(t, known(again(t)), "and one about another port is none")
+		require.Zero(t, known(again(t)), "and one about another port does not count")
 		require.NotContains(t, w.log.String(), "level=WARN")
 	})
 }

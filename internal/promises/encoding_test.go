@@ -24,14 +24,14 @@ func TestTheFormOnDisk(t *testing.T) {
 	require.Equal(t, b, encode(r.saved()))
 
 	for name, change := range map[string]func(b []byte) []byte{
-		"too short":                        func(b []byte) []byte { return b[:len(b)-1] },
-		"too long":                         func(b []byte) []byte { return append(b, 0) },
-		"another version":                  func(b []byte) []byte { b[0] = 2; return b },
-		"neither signed nor not":           func(b []byte) []byte { b[7] = 2; return b },
-		"not seen on its last day":         func(b []byte) []byte { b[11] = 0; return b },
-		"first seen after the last day":    func(b []byte) []byte { b[1] = 0x60; return b },
-		"seen on no day, with a last day":  func(b []byte) []byte { b[14] = 1; return b },
-		"a moment after the end of moment": func(b []byte) []byte { b[34] = 1; return b },
+		"too short":                       func(b []byte) []byte { return b[:len(b)-1] },
+		"too long":                        func(b []byte) []byte { return append(b, 0) },
+		"another version":                 func(b []byte) []byte { b[0] = 2; return b },
+		"neither signed nor not":          func(b []byte) []byte { b[7] = 2; return b },
+		"not seen on its last day":        func(b []byte) []byte { b[11] = 0; return b },
+		"first seen after the last day":   func(b []byte) []byte { b[1] = 0x60; return b },
+		"seen on no day, with a last day": func(b []byte) []byte { b[14] = 1; return b },
+		"a time after the last moment":    func(b []byte) []byte { b[34] = 1; return b },
 	} {
 		_, err := decodeRecord("", change(append([]byte{}, b...)))
 		require.ErrorIs(t, err, errEncoding, name)

@@ -63,13 +63,13 @@ func TestAPromiseIsEstablishedAfterThreeDaysWithinThirty(t *testing.T) {
 	}{
 		{"never seen", nil, 0, false},
 		{"one day", []int{0}, 0, false},
-		{"often on one day", []int{0, 0, 0, 0}, 0, false},
+		{"several times on one day", []int{0, 0, 0, 0}, 0, false},
 		{"two days", []int{0, 1}, 0, false},
 		{"three days in a row", []int{0, 1, 1}, 0, true},
 		{"three days within thirty", []int{0, 14, 15}, 0, true},
 		{"three days, the first thirty days ago", []int{0, 15, 15}, 0, false},
 		{"three days, seen 27 days ago", []int{0, 1, 1}, 27, true},
-		{"three days, of which one has dropped out", []int{0, 1, 1}, 28, false},
+		{"three days, one of which is too long ago", []int{0, 1, 1}, 28, false},
 		{"all long ago", []int{0, 1, 1}, 400, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -25,7 +25,7 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 	}{
 		{"the directory", true, func(t *testing.T, dir string) { t.Helper(); require.NoError(t, os.RemoveAll(dir)) }},
 		{"the directory, just before the end", false, func(t *testing.T, dir string) { t.Helper(); require.NoError(t, os.RemoveAll(dir)) }},
-		{"the directory, and it is made again", true, func(t *testing.T, dir string) {
+		{"the directory is removed and created again", true, func(t *testing.T, dir string) {
 			t.Helper()
 			require.NoError(t, os.RemoveAll(dir))
 			require.NoError(t, os.Mkdir(dir, 0o700))
@@ -34,7 +34,7 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 			t.Helper()
 			require.NoError(t, os.Remove(filepath.Join(dir, "mtasts.db")))
 		}},
-		{"the file, and another is in its place", true, func(t *testing.T, dir string) {
+		{"the file is replaced by another one", true, func(t *testing.T, dir string) {
 			t.Helper()
 			require.NoError(t, os.Remove(filepath.Join(dir, "mtasts.db")))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "mtasts.db"), nil, 0o600))
@@ -86,7 +86,7 @@ func TestAMissingDatabaseIsCreatedLater(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.False(t, s.Stats().Persistent)
 		require.Equal(t, 1, j.Count("state database cannot be written"))
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "in memory it holds")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "it still holds in memory")
 
 		require.NoError(t, os.Remove(dir))
 		time.Sleep(5 * time.Second) // "recovery within seconds of the fault's end"

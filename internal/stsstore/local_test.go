@@ -32,11 +32,11 @@ func TestAFailureOfThisMachineIsNotHeldAgainstADomain(t *testing.T) {
 			require.Contains(t, r.Why, "too many open files")
 		}
 		w.change(func() { w.fail = nil })
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "it is not held against the domain")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "it does not count as a failure of the domain")
 		w.change(func() { w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: lacking} })
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
-		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)), "what is live holds")
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)), "a live policy still holds")
 
 		w.change(func() { w.dnsErr = &dns.Error{Reason: "too many open files", Err: lacking} })
 		require.Equal(t, "unknown", short(w.store(t, nil).Lookup(t.Context(), domain, anything)))
@@ -52,8 +52,8 @@ func TestAFailedAddressLookupIsRepeatedSoon(t *testing.T) {
 		fail        mtasts.Error
 		least, most int // fetches within ten minutes
 	}{
-		"no address was found":    {mtasts.Error{Err: dns}, 290, 340},
-		"one family could be had": {mtasts.Error{Err: errors.Join(dns, syscall.ECONNREFUSED), Addr: netip.MustParseAddr("192.0.2.1")}, 10, 20},
+		"no address was found":          {mtasts.Error{Err: dns}, 290, 340},
+		"one family could be looked up": {mtasts.Error{Err: errors.Join(dns, syscall.ECONNREFUSED), Addr: netip.MustParseAddr("192.0.2.1")}, 10, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -63,7 +63,7 @@ func TestAServerThatAnswersLateIsReported(t *testing.T) {
 			w.set(func() { w.slow = nil })
 			time.Sleep(5 * time.Second)
 		}
-		require.LessOrEqual(t, strings.Count(log.String(), late), 2+20*11/60+1, "once a minute at most")
+		require.LessOrEqual(t, strings.Count(log.String(), late), 2+20*11/60+1, "at most once per minute")
 	})
 }
 

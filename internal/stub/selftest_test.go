@@ -33,7 +33,7 @@ func TestSelfTest(t *testing.T) {
 		reason string
 	}{
 		"validating": {want: stub.Validating},
-		"a resolver that echoes AD lies": {
+		"a resolver that copies the AD bit does not validate": {
 			set: func(s *dnstest.Server) { s.SetEchoAD(true) }, want: stub.EchoesAD, reason: "copies it from the query",
 		},
 		"version.bind is answered, without AD": {
@@ -319,7 +319,7 @@ func TestLists(t *testing.T) {
 		require.Contains(t, failure(t, s, mx("example.com")).Reason, a.Addr()+": timed out")
 		require.Zero(t, b.Queries())
 	})
-	t.Run("SERVFAIL leads to an equal", func(t *testing.T) {
+	t.Run("after SERVFAIL another validating server is asked", func(t *testing.T) {
 		a, b, s := two(t)
 		a.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 		require.Eventually(t, func() bool { return s.SelfTest(t.Context()) }, patient, time.Millisecond)

@@ -69,7 +69,7 @@ func TestStubTLS(t *testing.T) {
 		require.Equal(t, 2, log.Count("the DNS servers are not trusted"))
 		o.Servers, o.Trust = []string{"tls://dns.example@192.0.2.1"}, stub.TrustNever
 		require.NoError(t, s.Configure(o))
-		require.Equal(t, 2, log.Count("the DNS servers are not trusted"), "not where trust is not wanted")
+		require.Equal(t, 2, log.Count("the DNS servers are not trusted"), "not if the caller wants no trust")
 	})
 	t.Run("other roots begin another epoch", func(t *testing.T) {
 		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient}

@@ -56,7 +56,7 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 				require.False(t, c.closed(), "one query has not ended")
 				s.keep(c)
 			}
-			require.True(t, c.closed(), "it has had its queries")
+			require.True(t, c.closed(), "it has carried its last query")
 			require.Empty(t, s.idle)
 
 			wait := func() {
@@ -69,7 +69,7 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 			wait()
 			require.False(t, c.closed(), "one query has not ended")
 			s.keep(c)
-			require.True(t, c.closed(), "it has had its time")
+			require.True(t, c.closed(), "its life has ended")
 
 			c = newSocket()
 			s.keep(c)

@@ -53,7 +53,7 @@ func TestLifeOfAResolver(t *testing.T) {
 		require.Equal(t, "failed", within(budget, "b.example"))
 		pass(6 * time.Minute)
 		require.Equal(t, "secure", within(budget, "a.example"), "expired, and given for a failing resolver")
-		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "immediately while it is not asked again")
+		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "immediately, because it is not asked again")
 		require.Equal(t, Validating, s.State().Result)
 		pass(2 * time.Hour)
 		require.Equal(t, "failed", within(budget, "a.example"), "but not indefinitely")

@@ -163,7 +163,7 @@ func TestReloadThatFailsHalfWay(t *testing.T) {
 		"server.listen = [\"unix:" + l.path() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
 	require.NoError(t, os.WriteFile(l.config, []byte(next), 0o600))
 	require.ErrorContains(t, l.reload(), "not a regular file")
-	require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "of the server that was asked before")
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "of the previous server")
 	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
 	own, _, err := l.daemon.site.Own(t.Context(), "signed.example", dns.Effort{})
 	require.NoError(t, err)
