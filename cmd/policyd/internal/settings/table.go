@@ -122,8 +122,8 @@ func (s *Settings) Tables() (all []Table) {
 			"is not trusted and never delays a lookup.")
 	add("url", &s.Fleet.URL, "", restart(of("a redis://, rediss:// or unix:// URL", optional(fleetURL))),
 		`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". `+
-			`For a Sentinel, add the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that `+
-			"nothing is shared.")
+			`For a Sentinel, add the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means `+
+			"that nothing is shared.")
 	add("key_file", &s.Fleet.KeyFile, "", restart(path),
 		"File with the site key, which policyd fleet key prints. All nodes have the same key. Required with url.")
 	add("previous_key_file", &s.Fleet.PreviousKeyFile, "", restart(path),
@@ -154,8 +154,8 @@ func (s *Settings) Tables() (all []Table) {
 			"that would cause a mail loop.")
 	add("helo_name", &s.Port26.HeloName, "", of("a host name", optional(hostName)),
 		"The name in EHLO for probes and policyd check on a machine without Postfix. Where Postfix is installed, they "+
-			"use its smtp_helo_name. If there is no name, they use the address of this machine in brackets, which many "+
-			"receivers refuse behind NAT and from containers.")
+			"use its smtp_helo_name. If there is no name, they use the address of this machine in brackets, which "+
+			"many receivers refuse behind NAT and from containers.")
 	add("probe_special_addresses", &s.Port26.ProbeSpecialAddresses, false, boolean(),
 		"Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. "+
 			"Use true only for tests and private networks, because remote senders choose the addresses. With mode = "+
