@@ -24,7 +24,7 @@ import (
 // The lab's own names.
 const (
 	OwnDomain    = "own.test"
-	HostedDomain = "hosted.test" // received here too, not in the guard map
+	HostedDomain = "hosted.test" // also received here, but not in the guard map
 	User         = "someone@" + OwnDomain
 	Hostname     = "mail." + OwnDomain
 	// IPv6 has its own part: a network of receivers and an address to come from.

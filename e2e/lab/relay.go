@@ -18,7 +18,7 @@ type DNSQuestion struct{ Type, Name string }
 // Verdict is what a Relay does with a question.
 type Verdict uint8
 
-// The verdicts. The zero value passes the question on.
+// The verdicts. The zero value forwards the question.
 const (
 	Pass     Verdict = iota
 	Drop             // no answer at all

@@ -60,7 +60,7 @@ func (d *domain) connect(ctx context.Context) {
 	}
 }
 
-// newTest returns a test that has not been made yet.
+// newTest returns a test that has not run yet.
 func (d *domain) newTest(h *host, a netip.Addr, p *port) *test {
 	t := &test{host: h, port: p, dialogue: d.options.Template}
 	t.dialogue.Host, t.dialogue.Addr, t.dialogue.Implicit = h.report.Host, netip.AddrPortFrom(a, p.number), p.implicit

@@ -57,8 +57,8 @@ func (e *entry) live(now time.Time) bool { return now.Before(e.Expires) }
 // inBackOff reports whether the last lookup failed so recently that it is not tried again.
 func (e *entry) inBackOff(now time.Time) bool { return now.Before(e.retry) }
 
-// liveOrStale reports whether the answer can be used if the resolver fails: also for maxStale after it has expired, if
-// it is secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
+// liveOrStale reports whether the answer can be used if the resolver fails: while it is live, and for maxStale after
+// that if it is secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
 func (e *entry) liveOrStale(now time.Time) bool {
 	protects := e.Status == dns.Secure && e.data != "" && (e.Type == dns.TypeMX || e.Type == dns.TypeTLSA)
 	return e.live(now) || protects && !e.Stale && now.Sub(e.Expires) <= maxStale

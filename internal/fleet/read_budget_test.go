@@ -105,7 +105,7 @@ func endless(scan bool) func(command []string) string {
 	}
 }
 
-// A server that was taken over must not keep a node busy: each exchange is bounded, and a pause follows.
+// A server that an attacker controls must not keep a node busy: each exchange is bounded, and a pause follows.
 func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 	t.Parallel()
 	for name, scan := range map[string]bool{"SCAN": true, "the stream": false} {

@@ -60,7 +60,7 @@ func (set *settingsAndMemo) keep(c *call, a *answered, version uint64, expires t
 	a.m, a.key, a.version = c.m, c.key, version
 	lasts := max(memoLeast, min(left/memoDivisor, memoMost))
 	a.until = c.arrived + min(left, lasts)
-	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
+	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // do not keep the MTA-STS policy, which can be large
 	slots := set.pair(c)
 	old := slots[0].Load()
 	if old != nil && old.counts(c, version) {

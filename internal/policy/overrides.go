@@ -13,7 +13,7 @@ import (
 
 // Override is one line of the overrides file. The zero Override has no effect. Any line rules out a route.
 type Override struct {
-	Pattern string // the domain as the file has it: example.com or .example.com
+	Pattern string // the domain in the form of the file: example.com or .example.com
 	Ignore  bool   // the domain gets NOTFOUND from both maps
 	// Policy is the literal TLS policy, byte for byte what Postfix gets, or "". With neither Ignore nor Policy the TLS
 	// policy is as if there were no line.

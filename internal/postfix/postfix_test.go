@@ -279,7 +279,7 @@ func TestWithoutPostfix(t *testing.T) {
 	t.Parallel()
 	s := postfix.New(postfix.Options{Postconf: "/nonexistent/postconf"})
 	_, _, err := s.Own(t.Context(), "example.com", dns.Effort{})
-	require.ErrorContains(t, err, "/nonexistent/postconf", "a path in the settings is meant to be there")
+	require.ErrorContains(t, err, "/nonexistent/postconf", "a path in the settings must exist")
 }
 
 func TestANamedInterfaceIsAHost(t *testing.T) {

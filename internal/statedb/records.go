@@ -31,7 +31,7 @@ type Table[V any] struct {
 	changes atomic.Uint64
 
 	o    Options[V]
-	wake chan struct{} // a token where names were marked
+	wake chan struct{} // holds a token if names were marked
 
 	disk   sync.Mutex  // guards what follows
 	db     *bbolt.DB   // nil if it is not open

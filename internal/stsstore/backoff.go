@@ -30,7 +30,7 @@ type failure struct {
 	err       *mtasts.Error
 	first     time.Time     // when the fetches began to fail
 	at, retry time.Time     // when this one failed, and when the next may begin
-	backOff   time.Duration // before it was shortened for a live policy or by the jitter
+	backOff   time.Duration // the back-off before a live policy or the jitter shortened it
 }
 
 // failures remembers the fetches that failed, by domain, so that not every message causes another.

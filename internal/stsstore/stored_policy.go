@@ -45,7 +45,7 @@ type storedPolicy struct {
 // A time of this process has a monotonic reading, so a jump of the clock does not age a policy that it fetched.
 func newStoredPolicy(domain, id string, policy mtasts.Policy, fetched time.Time) *storedPolicy {
 	life := max(policy.MaxAge, minLife)
-	// Earlier than necessary by a random time, so that policies fetched together are not renewed together.
+	// Renew earlier than necessary by a random time, so that policies fetched together are not renewed together.
 	latest := min(life/2, refreshEvery)
 	refresh := fetched.Add(latest - rand.N(latest/5+1))
 	return &storedPolicy{

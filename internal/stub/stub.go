@@ -63,7 +63,7 @@ type state struct {
 	health  *health
 	Outcome           // the outcome of the self-test
 	checked time.Time // when a self-test last had a result
-	tested  time.Time // when a self-test last ended, also one without a result
+	tested  time.Time // when a self-test last ended, with or without a result
 	passed  []*server // the servers that passed the self-test individually
 	answers uint32    // dns.Epoch.Answers
 

@@ -317,7 +317,7 @@ type probe struct {
 	Exec struct{ Command []string }
 }
 
-// TestThePodIsTheSameAsTheServices compares kubernetes.yaml with compose.yaml, which is run.
+// TestThePodIsTheSameAsTheServices compares kubernetes.yaml with compose.yaml, which another test runs.
 func TestThePodIsTheSameAsTheServices(t *testing.T) {
 	text, err := os.ReadFile("kubernetes.yaml")
 	require.NoError(t, err)

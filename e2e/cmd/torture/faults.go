@@ -39,7 +39,7 @@ type fault struct {
 	steps []step
 }
 
-// step is one step of a fault. It returns what it measured; package must ends the fault when a condition does not hold.
+// step is one step of a fault. It returns its measurements; package must ends the fault if a condition does not hold.
 type step func(context.Context, *scene) string
 
 // shortTTL makes the cache expire during a fault.
@@ -48,7 +48,7 @@ const shortTTL = 2
 // littleMemory is the memory limit of two faults, in bytes; the cache alone could take 400 MiB.
 const littleMemory = 64 << 20
 
-// The lines that name a cause.
+// The log lines that name a cause.
 const (
 	dead        = "a DNS server does not answer"
 	cannotWrite = "state database cannot be written"

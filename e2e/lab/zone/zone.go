@@ -1,5 +1,5 @@
 // Package zone writes a tree of DNS zones under a private root as files for the auth-zones of a resolver. The tools of
-// BIND sign them, or deliberately do not sign them well.
+// BIND sign them, or deliberately sign them badly.
 package zone
 
 import (

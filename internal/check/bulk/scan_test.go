@@ -18,7 +18,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// receivers are the reports about domains; a domain that is not among them is not one.
+// receivers has reports by domain; any other name counts as "not a domain".
 type receivers map[string]report.Report
 
 func (c receivers) Check(_ context.Context, domain string) report.Report {
