@@ -445,12 +445,15 @@ func TestANamedInterfaceIsNoFinding(t *testing.T) {
 	require.NotContains(t, codes(s.examine()), "own-domains-unknown")
 }
 
-// A map name that was written with a space is two tables, and the second one ends every smtp(8).
+// A table that was written with a space is two tables, and the one that is not a table ends every smtp(8), as an
+// endpoint without socketmap: does.
 func TestAMapNameWithASpace(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{
 		"hash:/x, socketmap:unix:policyd/sock:tls policy", "hash:/x socketmap:unix:policyd/sock: tls-policy",
 		"hash:/x, socketmap:unix:policyd/sock:tls-policy, policy", "hash:/x, socketmap:unix:policyd/sock",
+		"hash:/x, socketmap: unix:policyd/sock:tls-policy", "hash:/x, unix:policyd/sock:tls-policy",
+		"hash:/x, inet:127.0.0.1:2526:tls-policy", "hash:/x, proxy:unix:policyd/sock:tls-policy",
 	} {
 		s := newSender(t)
 		s.serve()
@@ -468,6 +471,18 @@ func TestAMapNameWithASpace(t *testing.T) {
 			require.Contains(t, c, right, value)
 		}
 	}
+}
+
+// To install Unbound does not help a machine on which Unbound runs without validating.
+func TestAnUnboundThatDoesNotValidate(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.dns.SetValidating(false)
+	findings := s.examine().Findings
+	i := slices.IndexFunc(findings, func(f Finding) bool { return f.Code == "resolver-not-validating" })
+	require.GreaterOrEqual(t, i, 0)
+	require.Contains(t, findings[i].Change[0], "unbound-checkconf -o module-config")
+	require.Contains(t, findings[i].Change[1], "apt-get install unbound")
 }
 
 // Postfix does not connect to an address of a family that inet_protocols excludes.

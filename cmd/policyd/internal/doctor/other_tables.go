@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"strings"
 )
 
@@ -11,13 +10,12 @@ import (
 func (e *exam) checkOtherTables(ctx context.Context) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range e.tables(parameter, e.params[parameter]) {
-			guard := parameter == transportMaps && t.pattern
-			if guard || t.ours {
+			if t.ours || parameter == transportMaps && t.pattern { // a guard
 				continue
 			}
 			table := strings.TrimPrefix(t.text, "proxy:")
-			if !strings.Contains(table, ":") {
-				e.found("postmap-fails", fmt.Sprintf("%s has %q, which is not of the form type:name", parameter, table),
+			if noTable(table) {
+				e.found("postmap-fails", parameter+" has \""+table+"\", which is not a table (type:name)",
 					e.correction(parameter))
 			} else if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil && e.User == 0 {
 				e.found("postmap-fails", parameter+" has "+table+": "+err.Error(),

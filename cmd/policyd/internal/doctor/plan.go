@@ -158,9 +158,7 @@ const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 // because they win. In transport_maps a table of patterns with the domains of this site comes first. A table of policyd
 // that a $name hides counts if it needs no change.
 func (p plan) wanted(parameter string) string {
-	list := slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
-		return !strings.ContainsAny(t.text, ":$") // a part of a name with a space
-	})
+	list := slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool { return noTable(t.text) })
 	ours := func(t table) bool { return t.ours }
 	right := func(t table) bool { return t.ours && t.text == t.right }
 	isPattern := func(t table) bool { return t.pattern }

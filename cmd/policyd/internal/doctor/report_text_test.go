@@ -27,7 +27,8 @@ func pasted(t *testing.T, r Report) {
 			out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", line).CombinedOutput()
 			require.NoError(t, err, "%s: %s: %s", f.Code, line, out)
 			command, _, _ := strings.Cut(line, " ")
-			require.Contains(t, []string{"#", "#", "postconf", "policyd", "sudo", "systemctl", "apt-get", "postfix", "postmap", "cp", "echo", "printf", "openssl", "ss"}, command, "%s: %s", f.Code, line)
+			require.Contains(t, []string{"#", "#", "postconf", "policyd", "sudo", "systemctl", "apt-get", "postfix", "postmap", "cp", "echo", "printf", "openssl", "ss",
+				"unbound-checkconf"}, command, "%s: %s", f.Code, line)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,9 @@ type table struct {
 	ours, asks bool
 	right      string
 }
+
+// noTable matches a part of a table that was written with a space, and an endpoint without socketmap: in front.
+var noTable = regexp.MustCompile(`^(proxy:)?([^:$]*|socketmap:|inet:.*|unix:.*:.*)$`).MatchString
 
 // unknown reports whether the table is policyd's and has a map name that policyd does not serve.
 func (t table) unknown() bool { return t.ours && t.serves == "" }
