@@ -74,8 +74,7 @@ func passedListeners() (passed []net.Listener, err error) {
 		n = 0
 	}
 	for i := range n { // before any of them is duplicated, to a number that this loop might reach
-		accepts, _ := syscall.GetsockoptInt(first+i, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
-		if accepts == 0 {
+		if accepts, _ := syscall.GetsockoptInt(first+i, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN); accepts == 0 {
 			return nil, fmt.Errorf(
 				"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
 		}

@@ -65,12 +65,12 @@ type Daemon struct {
 	server   *socketmap.Server
 	metrics  *metrics.Metrics // nil where metrics.listen is empty
 
-	reloading sync.Mutex // held by Reload
-	loaded    atomic.Pointer[settings.Loaded]
-	last      atomic.Pointer[status.Reload]
-	listeners []*listener   // set by Run before it starts anything that reads it
-	ready     atomic.Bool   // the listeners are open
-	interval  time.Duration // the interval between checks of the paths of unix sockets
+	reloading, notifying sync.Mutex // held by Reload, and by notify
+	loaded               atomic.Pointer[settings.Loaded]
+	last                 atomic.Pointer[status.Reload]
+	listeners            []*listener   // set by Run before it starts anything that reads it
+	ready                atomic.Bool   // the listeners are open
+	interval             time.Duration // the interval between checks of the paths of unix sockets
 }
 
 // New reads the settings and builds a Daemon. The error is a *settings.Error if they are invalid.
@@ -86,8 +86,7 @@ func New(o Options) (*Daemon, error) {
 	if loaded.Metrics.Listen != "" {
 		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
 	}
-	d.stub, err = stub.New(d.stubOptions(loaded))
-	if err != nil {
+	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
 	setCollectorPace()

@@ -53,12 +53,10 @@ func (ls *listener) listen(ctx context.Context) (l net.Listener, err error) {
 	if open := ls.current.Load().Listener; open != nil {
 		return open, nil
 	}
-	l = ls.passed
-	if l == nil {
-		l, err = unixsock.Listen(ctx, ls.address, ls.options)
-	}
-	if err != nil {
-		return nil, err
+	if l = ls.passed; l == nil {
+		if l, err = unixsock.Listen(ctx, ls.address, ls.options); err != nil {
+			return nil, err
+		}
 	}
 	ls.current.Store(&opening{Listener: l})
 	ls.log.Info("listening", "listener", addressOf(l), "setting", ls.setting)

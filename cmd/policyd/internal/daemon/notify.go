@@ -9,11 +9,17 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notify sends the state of the daemon to the service manager, if there is one (sd_notify(3)).
+// notify sends the state to the service manager (sd_notify(3)). A manager that hangs gets it later, and in order.
 func (d *Daemon) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		d.log.Warn("cannot notify the service manager", "err", err)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), afterDrain/3) // stop needs the rest
+	defer cancel()
+	Await(ctx, func() {
+		d.notifying.Lock()
+		defer d.notifying.Unlock()
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			d.log.Warn("cannot notify the service manager", "err", err)
+		}
+	})
 }
 
 // notifyReady sends the line that systemctl status shows.
@@ -50,8 +56,7 @@ func (d *Daemon) works(ctx context.Context, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var reply socketmap.Reply
-	answered := Await(ctx, func() {
+	return Await(ctx, func() {
 		reply = d.server.Handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"})
-	})
-	return answered && reply.Status == socketmap.StatusNotFound
+	}) && reply.Status == socketmap.StatusNotFound
 }

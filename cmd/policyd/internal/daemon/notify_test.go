@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,8 +70,9 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	require.NoError(t, l.end())
 }
 
-// SIGTERM ends a daemon whose service manager hangs: its socket takes no more messages.
-func TestStopWhileTheServiceManagerHangs(t *testing.T) {
+// hungManager is a service manager that hangs: its socket takes no more messages until the test ends.
+func hungManager(t *testing.T) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	require.NoError(t, err)
@@ -82,11 +84,31 @@ func TestStopWhileTheServiceManagerHangs(t *testing.T) {
 	}
 	require.NoError(t, full.Close())
 	t.Setenv("NOTIFY_SOCKET", path)
+	t.Cleanup(func() { require.NoError(t, manager.Close()) }) // this ends the notifications that still wait
+}
+
+// SIGTERM ends a daemon whose service manager hangs.
+func TestStopWhileTheServiceManagerHangs(t *testing.T) {
+	hungManager(t)
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	require.Equal(t, signedPolicy, ask(t, l.client(), "signed.example"))
 	l.stop()
 	require.NoError(t, l.end())
-	require.NoError(t, manager.Close()) // this ends the notification that still waits
+	require.NotContains(t, l.log.String(), "does not end", "it was drained")
+}
+
+// A reload takes effect, and the end of the daemon does not wait for it.
+func TestReloadWhileTheServiceManagerHangs(t *testing.T) {
+	hungManager(t)
+	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
+	l.write("mode = \"off\"\nserver.drain_timeout = \"10ms\"")
+	l.hangup <- syscall.SIGHUP
+	require.Eventually(t, func() bool { return ask(t, l.client(), "signed.example") == "NOTFOUND " }, testTimeout, time.Millisecond)
+	l.write("nonsense")
+	require.Error(t, l.reload())
+	l.stop()
+	require.NoError(t, l.end())
+	require.Contains(t, l.log.String(), "msg=stopped")
 }
 
 func TestWatchdogIsNotified(t *testing.T) {

@@ -36,7 +36,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		"overrides", len(l.Rules))
 	d.logWarnings(l)
 	d.ready.Store(true)
-	Await(ctx, d.notifyReady) // the service manager may hang
+	d.notifyReady()
 	select {
 	case <-ctx.Done():
 	case <-life.Done():
