@@ -114,8 +114,8 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 		return false
 	}
 	after := before.afterTest(outcomes)
-	logOutcome(before, &after)
 	s.replace(after)
+	logOutcome(before, &after)
 	return !slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Result != Validating })
 }
 

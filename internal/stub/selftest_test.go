@@ -3,6 +3,7 @@ package stub_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -386,6 +387,35 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, <-done)
 	require.Zero(t, server.Queries())
+}
+
+// each calls itself with what is written.
+type each func(string)
+
+func (f each) Write(b []byte) (int, error) {
+	f(string(b))
+	return len(b), nil
+}
+
+// Whoever reads about the servers in the log, and then asks, gets answers by what was read.
+func TestWhatIsLoggedIsInEffect(t *testing.T) {
+	t.Parallel()
+	server := dnstest.New(t)
+	var s *stub.Stub
+	var states []string
+	log := slog.New(slog.NewTextHandler(each(func(string) {
+		if s != nil {
+			states = append(states, s.State().SelfTest)
+		}
+	}), nil))
+	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Logger: log})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	require.True(t, s.SelfTest(t.Context()))
+	server.SetEchoAD(true)
+	require.False(t, s.SelfTest(t.Context()))
+	require.NoError(t, s.Configure(stub.Options{Servers: []string{"192.0.2.1"}, Logger: log}))
+	require.Equal(t, []string{"validating", "echoes AD", "not trusted", "not trusted"}, states)
 }
 
 func TestFollowResolvConf(t *testing.T) {

@@ -129,11 +129,11 @@ func (s *Stub) use(o Options, servers []Server) {
 		next.health = &health{outages: &s.outages}
 		old.close()
 		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
-		log.Info("using DNS servers", "trusted", trusted)
-		// No warning if the caller chose TrustNever, or if the same servers were not trusted before either.
+		// Logged after the change. No warning if the caller chose TrustNever, or if the same servers were not trusted before.
 		if !trusted && o.Trust != TrustNever && (!sameServers || wasTrusted) {
-			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
+			defer log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
+		defer log.Info("using DNS servers", "trusted", trusted)
 	}
 	next.options = o
 	if !trusted {
