@@ -80,10 +80,10 @@ func manyConnections(ctx context.Context, s *scene) string {
 	}
 	during, evicted := s.p.files(), s.p.metric(ctx, "policyd_connections_dropped_total")
 	done()
-	must.Be(during <= before+usual+100, "%d files were open", during)
+	must.Be(during <= before+usual+100, "%d files were open, %d before", during, before)
 	if n > usual {
 		must.Be(evicted > 0, "no connection made room")
-		s.p.logged("connection limit reached")
+		s.p.logged(ctx, "connection limit reached")
 	}
 	s.p.filesBack(ctx, before)
 	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during)
@@ -114,7 +114,7 @@ func slowClients(ctx context.Context, s *scene) string {
 		}
 		closedUnanswered(c, half)
 	})
-	s.p.logged("malformed request; connection closed … connection closed in the middle of a request")
+	s.p.logged(ctx, "malformed request; connection closed … connection closed in the middle of a request")
 	return s.counted(ctx, all)
 }
 
@@ -142,7 +142,7 @@ func malformed(ctx context.Context, s *scene) string {
 	}
 	const quiet = 20
 	grown := len(s.p.Log.Lines(before))
-	must.Be(grown <= quiet, "the log has grown by %d lines", grown)
+	must.Be(grown <= quiet, "the log has grown by %d lines; it ends:\n%s", grown, s.p.Log.Tail(20, ""))
 	return s.counted(ctx, rounds*len(bad))
 }
 
@@ -203,8 +203,8 @@ func fillMemory(ctx context.Context, s *scene) string {
 			}
 		})
 	}, func() float64 { return must.Get(s.p.Memory()) })
-	s.p.logged("the DNS cache is bounded by the memory limit")
-	must.Be(highest <= most, "%.0f MiB", highest)
+	s.p.logged(ctx, "the DNS cache is bounded by the memory limit")
+	must.Be(highest <= most, "%.0f MiB resident, %d are allowed", highest, most)
 	if s.p.group != "" {
 		noneKilled(s.p.group)
 	}

@@ -29,6 +29,7 @@ type load struct {
 	temp    int
 	wrong   []string // the first few
 	slowest time.Duration
+	late    time.Duration   // by how much a pause was too long at most: the machine stood still, or was busy
 	routes  []time.Duration // how long each transport lookup took
 }
 
@@ -63,8 +64,9 @@ func (l *load) drive(ctx context.Context, address string) {
 		}
 		return r, err
 	}
-	for daemon.Sleep(ctx, l.pause) == nil {
+	for paused := time.Now(); daemon.Sleep(ctx, l.pause) == nil; paused = time.Now() {
 		l.mu.Lock()
+		l.late = max(l.late, time.Since(paused)-l.pause)
 		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()
 		begun := time.Now()
@@ -113,7 +115,7 @@ func (l *load) end() string {
 	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
 	const inTime = time.Second
 	route := daemon.Quantile(l.routes, 0.99)
-	must.Be(route <= inTime || l.gaps, "transport lookups took %v at p99", route)
+	must.Be(route <= inTime+l.late || l.gaps, "routes took %v at p99; a pause was %v too long", route, l.late)
 	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,
 		l.slowest.Seconds(), daemon.Millis(route))
 }

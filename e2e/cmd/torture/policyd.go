@@ -128,11 +128,12 @@ func (p *policyd) recover(ctx context.Context, questions []question) string {
 	return fmt.Sprintf("back after %.1f s", took.Seconds())
 }
 
-// logged checks that words are in the log, see fault.log.
-func (p *policyd) logged(words string) {
+// logged checks that words are in the log, or come to be, see fault.log.
+func (p *policyd) logged(ctx context.Context, words string) {
 	const most = 20
 	n := 0
 	first, also, _ := strings.Cut(words, " … ")
+	_ = p.Logged(ctx, first, also)
 	for _, line := range p.Log.Lines(0) {
 		if strings.Contains(line, first) && strings.Contains(line, also) {
 			n++

@@ -58,7 +58,7 @@ func (s *scene) play(ctx context.Context, f fault) string {
 	}
 	seen = append(seen, s.endLoad())
 	if f.log != "" {
-		s.p.logged(f.log)
+		s.p.logged(ctx, f.log)
 	}
 	return strings.Join(slices.DeleteFunc(seen, func(text string) bool { return text == "" }), "; ")
 }

@@ -23,10 +23,10 @@ func hangups(ctx context.Context, s *scene) string {
 		s.hangUp()
 		must.Do(daemon.Sleep(ctx, 2*time.Millisecond))
 	}
+	must.Do(s.p.Logged(ctx, "msg=reloaded"))
 	reloads := strings.Count(s.p.Log.String(), "msg=reloaded")
-	found := fmt.Sprintf("%d signals were %d reloads", storm, reloads)
-	must.Be(reloads > 0 && reloads <= storm, "%s", found)
-	return found
+	must.Be(reloads <= storm, "%d signals were %d reloads", storm, reloads)
+	return fmt.Sprintf("%d signals were %d reloads", storm, reloads)
 }
 
 // terminations sends many SIGTERM while lookups wait for a slow resolver.
@@ -107,19 +107,20 @@ func senderFlood(delay time.Duration) step {
 			files = max(files, s.p.files())
 			return must.Get(s.p.Memory())
 		})
-		times := slices.Concat(took...)
+		l, times := s.load, slices.Concat(took...)
+		asked := s.endLoad()
 		slices.Sort(times)
 		each := float64(s.world.dns.Queries()-queries) / float64(total)
 		const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
 		p999 := daemon.Quantile(times, 0.999)
 		must.Be(len(times) == total, "%d of %d were answered", len(times), total)
-		must.Be(p999 < inTime, "p99.9 is %v", p999)
-		must.Be(files <= filesBefore+mostFiles, "%d files were open", files)
-		must.Be(memory <= mostMemory, "%.0f MiB", memory)
-		must.Be(each <= mostQueries, "%.1f queries per domain", each)
+		must.Be(p999 < inTime+l.late, "p99.9 is %v, %v is allowed; a pause was %v too long", p999, inTime, l.late)
+		must.Be(files <= filesBefore+mostFiles, "%d files were open, %d before", files, filesBefore)
+		must.Be(memory <= mostMemory, "%.0f MiB, %d are allowed", memory, mostMemory)
+		must.Be(each <= mostQueries, "%.1f queries per domain, %d are allowed", each, mostQueries)
 		s.p.filesBack(ctx, filesBefore)
-		return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
-			daemon.Millis(daemon.Quantile(times, 0.5)), daemon.Millis(p999), files, memory, each)
+		return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain; %s", total,
+			daemon.Millis(daemon.Quantile(times, 0.5)), daemon.Millis(p999), files, memory, each, asked)
 	}
 }
 

@@ -44,10 +44,10 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	// are asked for twice, and later there are no others.
 	pool := s.world.unknown(domains)
 	l := (&load{connections: 16, questions: pool}).start(ctx, s.p)
-	must.Do(poll(ctx, "all domains were asked for", func() bool {
+	must.Do(daemon.Until(ctx, "all domains were asked for", func() (bool, error) { // however slow the machine is
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.asked > 3*len(pool)
+		return l.asked > 3*len(pool), nil
 	}))
 	l.end()
 	var used []usage
@@ -103,6 +103,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		questions: append(some(150), s.world.all...)}).start(ctx, s.p)
 	end := time.Now().Add(length)
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
+		more := some(30)
 		switch i % 10 {
 		case 0:
 			s.hangUp()
@@ -112,8 +113,11 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 			s.flush(ctx, fmt.Sprintf("k%d.example", rand.IntN(int(kinds))))
 		case 6, 7:
 			s.world.dns.SetDead(i%10 == 6)
+		default: // not while the resolver is dead: a policy that was never fetched does not hold
+			policies := s.world.enforced(fmt.Sprintf("soak%d.example", i%200))
+			s.p.best(ctx, policies)
+			more = append(more, policies...)
 		}
-		more := append(some(30), s.world.enforced(fmt.Sprintf("soak%d.example", i%200))...)
 		l.change(func(q []question) []question { return append(q[max(0, len(q)+len(more)-questions):], more...) })
 		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}

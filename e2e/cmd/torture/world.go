@@ -128,7 +128,6 @@ func (s *scene) newWorld(ttl int) {
 	s.world = w
 	ca := smtptest.NewCA(lab.Must{})
 	must.Do(os.WriteFile(w.caFile, ca.PEM(), 0o600))
-	w.dns = s.resolver(s.loopback().String())
 	// The address of the receiver belongs to no interface, so that policyd does not treat it as this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
@@ -141,18 +140,19 @@ func (s *scene) newWorld(ttl int) {
 		s.atEnd(w.policies.Close)
 		must.Do(w.policies.Open())
 	}
-	w.publishAll()
+	s.resolver(s.loopback().String(), w.publishAll)
 }
 
-// resolver starts a resolver, which may be closed before the end.
-func (s *scene) resolver(address string) *dnstest.Server {
-	server := must.Get(dnstest.Start(address))
+// resolver starts a resolver, which may be closed before the end. Before it answers, prepare publishes names there.
+func (s *scene) resolver(address string, prepare func(*dnstest.Server)) *dnstest.Server {
+	server := must.Get(dnstest.Start(address, prepare))
 	s.atEnd(func() { _ = server.Close() })
 	return server
 }
 
-func (w *world) publishAll() {
-	w.all = nil
+// publishAll makes another resolver that of the world.
+func (w *world) publishAll(resolver *dnstest.Server) {
+	w.dns, w.all = resolver, nil
 	for kind := range kinds {
 		domain := fmt.Sprintf("k%d.example", kind)
 		w.publish(kind, domain)

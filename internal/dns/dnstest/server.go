@@ -38,8 +38,8 @@ type Server struct {
 }
 
 // Start starts a server on an address: "127.0.0.1" for a free port there, "127.0.0.1:5300" for that one. It passes the
-// self-test.
-func Start(address string) (*Server, error) {
+// self-test. It calls each of prepare, such as to set answers, before the server answers.
+func Start(address string, prepare ...func(*Server)) (*Server, error) {
 	s := &Server{
 		closed: make(chan struct{}), answers: map[dns.Question]Answer{}, asked: map[dns.Question]int{},
 		other: Answer{Rcode: "NXDOMAIN", Secure: true},
@@ -47,6 +47,9 @@ func Start(address string) (*Server, error) {
 	for _, name := range []string{"", "com"} {
 		s.Set(name, dns.TypeNS, Answer{Secure: true, Records: []string{"NS a.root-servers.net."}})
 		s.Set(name, dns.TypeA, Answer{Secure: true})
+	}
+	for _, f := range prepare {
+		f(s)
 	}
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		address = net.JoinHostPort(address, "0")
