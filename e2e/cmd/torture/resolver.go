@@ -30,7 +30,7 @@ func changesItsMind(ctx context.Context, s *scene) string {
 	w.set(false, "_25._tcp.mx.m0.example", dns.TypeTLSA)
 	before := w.dns.Asked(domain, dns.TypeMX)
 	l := (&load{connections: 4, pause: 20 * time.Millisecond, questions: questions}).start(ctx, s.p)
-	// In the last tenth of the TTL, a quarter of the lookups in the cache refresh. No reply about a new port is remembered.
+	// In the last tenth of the TTL, a quarter of the lookups in the cache refresh. A new port is not in the memo.
 	must.Do(daemon.Sleep(ctx, last*9/10-time.Since(begun)))
 	for port := 1000; w.dns.Asked(domain, dns.TypeMX) == before; port++ {
 		must.Be(time.Since(begun) < last, "policyd refreshed nothing, so it was not tested")

@@ -41,14 +41,10 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 		looks, domains = 2, 200
 	}
 	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains
-	// are asked for twice, and later there are no others.
+	// are asked for twice, and later there are no others. A slow machine may take minutes.
 	pool := s.world.unknown(domains)
 	l := (&load{connections: 16, questions: pool}).start(ctx, s.p)
-	must.Do(daemon.Until(ctx, "all domains were asked for", func() (bool, error) { // however slow the machine is
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.asked > 3*len(pool), nil
-	}))
+	must.Do(daemon.Until(ctx, "all were asked", func() (bool, error) { return l.asks(3 * len(pool)), nil }))
 	l.end()
 	var used []usage
 	asked := 0
