@@ -29,7 +29,7 @@ type load struct {
 	temp    int
 	wrong   []string // the first few
 	slowest time.Duration
-	late    time.Duration   // by how much a pause was too long at most: the machine stood still, or was busy
+	late    time.Duration   // how much longer than promised a lookup may take, because the machine is busy
 	routes  []time.Duration // how long each transport lookup took
 }
 
@@ -74,7 +74,7 @@ func (l *load) drive(ctx context.Context, address string) {
 	}
 	for paused := time.Now(); daemon.Sleep(ctx, l.pause) == nil; paused = time.Now() {
 		l.mu.Lock()
-		l.late = max(l.late, time.Since(paused)-l.pause)
+		l.late = max(l.late, 5*(time.Since(paused)-l.pause)) // a lookup is handed on about five times, a pause once
 		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()
 		begun := time.Now()
@@ -122,7 +122,7 @@ func (l *load) end() string {
 	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
 	const inTime = time.Second
 	route := daemon.Quantile(l.routes, 0.99)
-	must.Be(route <= inTime+l.late || l.gaps, "routes took %v at p99; a pause was %v too long", route, l.late)
+	must.Be(route <= inTime+l.late || l.gaps, "routes took %v at p99, %v is allowed", route, inTime+l.late)
 	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,
 		l.slowest.Seconds(), daemon.Millis(route))
 }
