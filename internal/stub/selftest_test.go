@@ -266,12 +266,12 @@ func TestEpoch(t *testing.T) {
 func TestLists(t *testing.T) {
 	t.Parallel() // it mostly waits
 	data := dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}}
-	two := func(t *testing.T) (a, b *dnstest.Server, s *stub.Stub) {
+	two := func(t *testing.T, timeout time.Duration) (a, b *dnstest.Server, s *stub.Stub) {
 		t.Helper()
 		a, b = dnstest.New(t), dnstest.New(t)
 		a.SetOther(data)
 		b.SetOther(data)
-		s, err := stub.New(stub.Options{Servers: []string{a.Addr(), b.Addr()}, Timeout: hasty})
+		s, err := stub.New(stub.Options{Servers: []string{a.Addr(), b.Addr()}, Timeout: timeout})
 		require.NoError(t, err)
 		t.Cleanup(s.Close)
 		return a, b, s
@@ -279,7 +279,7 @@ func TestLists(t *testing.T) {
 	t.Run("a mixed list: nothing is secure", func(t *testing.T) {
 		server := dnstest.New(t)
 		server.SetOther(data)
-		s := newStub(t, stub.Options{Servers: []string{server.Addr(), "192.0.2.1"}, Timeout: hasty})
+		s := newStub(t, stub.Options{Servers: []string{server.Addr(), "192.0.2.1"}, Timeout: patient})
 		require.Equal(t, stub.NotTrusted, s.State().Result)
 		require.Equal(t, "192.0.2.1:53 is not a resolver on loopback", s.State().Reason)
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
@@ -295,14 +295,14 @@ func TestLists(t *testing.T) {
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one does not validate: nothing is secure", func(t *testing.T) {
-		_, b, s := two(t)
+		_, b, s := two(t, hasty)
 		b.SetValidating(false)
 		require.False(t, s.SelfTest(t.Context()))
 		testUntil(t, s, stub.NotValidating)
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one echoes AD: nothing is secure", func(t *testing.T) {
-		a, b, s := two(t)
+		a, b, s := two(t, hasty)
 		a.SetValidating(false)
 		b.SetEchoAD(true)
 		require.False(t, s.SelfTest(t.Context()))
@@ -310,7 +310,7 @@ func TestLists(t *testing.T) {
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one has not been tested: it is not asked", func(t *testing.T) {
-		a, b, s := two(t)
+		a, b, s := two(t, hasty)
 		b.SetDead(true)
 		require.False(t, s.SelfTest(t.Context()), "test again soon")
 		testUntil(t, s, stub.Validating)
@@ -321,7 +321,7 @@ func TestLists(t *testing.T) {
 		require.Zero(t, b.Queries())
 	})
 	t.Run("after SERVFAIL another validating server is asked", func(t *testing.T) {
-		a, b, s := two(t)
+		a, b, s := two(t, ample)
 		a.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 		require.Eventually(t, func() bool { return s.SelfTest(t.Context()) }, patient, time.Millisecond)
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status, "one broken server must not defer mail")
@@ -330,7 +330,7 @@ func TestLists(t *testing.T) {
 		require.Equal(t, "SERVFAIL", failure(t, s, mx("example.com")).Reason, "and not: timed out")
 	})
 	t.Run("never from SERVFAIL to a server that validates less", func(t *testing.T) {
-		a, b, s := two(t)
+		a, b, s := two(t, ample)
 		a.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
 		b.SetValidating(false)
 		s.SelfTest(t.Context())
@@ -344,12 +344,12 @@ func TestLists(t *testing.T) {
 		defer func() { _ = b.Close() }()
 		b.SetOther(data)
 		a.SetOther(dnstest.Answer{Rcode: "SERVFAIL"})
-		s := newStub(t, stub.Options{Servers: []string{a.Addr(), b.Addr()}, Timeout: hasty})
+		s := newStub(t, stub.Options{Servers: []string{a.Addr(), b.Addr()}, Timeout: ample})
 		require.Equal(t, "SERVFAIL", failure(t, s, mx("bogus.example")).Reason)
 		require.Zero(t, b.Queries())
 		a.SetOther(dnstest.Answer{Drop: true})
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status, "a timeout is not a verdict")
-		s = newStub(t, stub.Options{Servers: []string{b.Addr(), a.Addr()}, Timeout: hasty})
+		s = newStub(t, stub.Options{Servers: []string{b.Addr(), a.Addr()}, Timeout: ample})
 		b.SetOther(dnstest.Answer{Rcode: "SERVFAIL"})
 		a.SetOther(data)
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status, "to a better one is fine")

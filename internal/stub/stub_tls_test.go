@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,21 +36,22 @@ func TestStubTLS(t *testing.T) {
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
 	})
 	failing := map[string]struct {
-		server string
-		roots  *x509.CertPool
-		reason string
+		server  string
+		roots   *x509.CertPool
+		reason  string
+		timeout time.Duration
 	}{
-		"another name":             {"tls://evil.example@" + addr, ca.Roots, "not evil.example"},
-		"a CA that is not trusted": {"tls://dns.example@" + addr, smtptest.NewCA(t).Roots, "the certificate is signed by an unknown authority"},
-		"a server without TLS":     {"tls://dns.example@" + server.Addr(), ca.Roots, ""},
+		"another name":             {"tls://evil.example@" + addr, ca.Roots, "not evil.example", patient},
+		"a CA that is not trusted": {"tls://dns.example@" + addr, smtptest.NewCA(t).Roots, "the certificate is signed by an unknown authority", patient},
+		"a server without TLS":     {"tls://dns.example@" + server.Addr(), ca.Roots, "", hasty},
 	}
 	for name, tc := range failing {
 		t.Run(name, func(t *testing.T) {
 			before := server.Queries()
-			s := newStub(t, stub.Options{Servers: []string{tc.server}, RootCAs: tc.roots, Timeout: hasty, Trust: stub.TrustAlways})
+			s := newStub(t, stub.Options{Servers: []string{tc.server}, RootCAs: tc.roots, Timeout: tc.timeout, Trust: stub.TrustAlways})
 			require.Equal(t, stub.Unknown, s.State().Result)
 			require.Contains(t, s.State().Reason, tc.reason)
-			s = newStub(t, stub.Options{Servers: []string{tc.server}, RootCAs: tc.roots, Timeout: hasty, Trust: stub.TrustNever})
+			s = newStub(t, stub.Options{Servers: []string{tc.server}, RootCAs: tc.roots, Timeout: tc.timeout, Trust: stub.TrustNever})
 			require.Contains(t, failure(t, s, mx("example.com")).Reason, tc.reason)
 			require.Equal(t, before, server.Queries(), "no query is sent in plaintext")
 		})

@@ -347,7 +347,7 @@ func TestManyLookupsShareAConnection(t *testing.T) {
 // A question without an answer does not delay the others on its connection.
 func TestASilentQuestionDelaysNoOther(t *testing.T) {
 	t.Parallel()
-	l, s := overTLS(t, hasty, func(conn net.Conn) {
+	l, s := overTLS(t, ample, func(conn net.Conn) {
 		for {
 			query, err := read(conn)
 			if err != nil {
@@ -451,7 +451,7 @@ func TestTLSSessionsAreResumed(t *testing.T) {
 func TestASilentConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int64
-	l, s := overTLS(t, hasty, func(conn net.Conn) {
+	l, s := overTLS(t, ample, func(conn net.Conn) {
 		dead := connections.Add(1) == 1
 		for {
 			query, err := read(conn)
