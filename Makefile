@@ -20,6 +20,8 @@ export GOFLAGS    := $(filter-out $(GO_ALL),$(GOFLAGS)) $(GO_ALL)
 
 # The packages that need neither root nor Postfix.
 UNIT = $(shell go list ./...)
+# The tests of one package: with the race detector, on two slow processors and beside the soak, they can need ten minutes.
+LONGEST = 30m
 
 .DEFAULT_GOAL = help
 .PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail pictures \
@@ -44,10 +46,10 @@ ci: go-version ## everything that CI runs, about 20 minutes, including make test
 	@.ci/steps ci test size portable beside:soak check race fuzz-short torture-short package-test
 
 unit: go-version ## the tests of every package; they need no root and no other programs
-	go test -vet=off -shuffle=on -timeout 10m $(UNIT)
+	go test -vet=off -shuffle=on -timeout $(LONGEST) $(UNIT)
 
 race: go-version ## the same with the race detector, which needs a C compiler
-	CGO_ENABLED=1 go test -vet=off -race -shuffle=on -timeout 10m $(UNIT)
+	CGO_ENABLED=1 go test -vet=off -race -shuffle=on -timeout $(LONGEST) $(UNIT)
 
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
 	go test -vet=off -p 4 -tags e2e -count=1 -timeout 20m ./e2e ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor

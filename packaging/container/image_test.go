@@ -210,7 +210,7 @@ exec env -i %[3]s setpriv --clear-groups --no-new-privs --bounding-set -all,+sys
 		out, err := exec.Command("pgrep", "-P", fmt.Sprint(cmd.Process.Pid)).Output()
 		r.pid = strings.TrimSpace(string(out))
 		return err == nil && strings.Contains(r.stderr(t), "listening")
-	}, 20*time.Second, 20*time.Millisecond, "%s", "the daemon does not start")
+	}, time.Minute, 20*time.Millisecond, "%s", "the daemon does not start")
 	return r
 }
 
