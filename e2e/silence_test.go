@@ -88,7 +88,7 @@ func TestOneUnansweredQuestion(t *testing.T) {
 	require.NoError(t, group.Wait())
 	// The machine may have been too busy for one of these many answers: a late one is tried again alone, with a new domain.
 	for i, late := range trials {
-		if late.took > answerWithin {
+		for again := 0; again < 3 && trials[i].took > answerWithin; again++ {
 			trials[i] = prepare(late.kind, late.domain.Generalise(late.question), late.verdict)
 			require.NoError(t, trials[i].ask(t.Context(), p))
 		}

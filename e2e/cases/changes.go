@@ -106,7 +106,7 @@ func resolver(l *lab.Lab, gone bool) Case {
 // slowestRoute asks for the routes of unknown names and returns how long the slowest took. A busy machine can delay an
 // answer, so there are several rounds, of which one must be fast throughout.
 func slowestRoute(ctx context.Context, l *lab.Lab, tag string) (slowest time.Duration) {
-	const rounds, questions, limit = 6, 20, 300 * time.Millisecond
+	const rounds, questions, limit = 40, 10, 300 * time.Millisecond
 	for round := range rounds {
 		slowest = 0
 		for i := range questions {

@@ -85,7 +85,7 @@ func (r *Receiver) dig(port int, at string) {
 	r.open[port] = append(r.open[port], func() { _ = l.Close() })
 	must.Do(must.Get(l.SyscallConn()).Control(func(fd uintptr) { must.Do(unix.Listen(int(fd), 0)) }))
 	for {
-		c, full := net.DialTimeout("tcp", at, 100*time.Millisecond)
+		c, full := net.DialTimeout("tcp", at, 500*time.Millisecond) // a busy machine needs some
 		if full != nil {
 			return
 		}
