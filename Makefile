@@ -52,7 +52,7 @@ race: go-version ## the same with the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -vet=off -race -shuffle=on -timeout $(LONGEST) $(UNIT)
 
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
-	go test -vet=off -p 4 -tags e2e -count=1 -timeout 20m ./e2e ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
+	go test -vet=off -p 4 -tags e2e -count=1 -timeout $(LONGEST) ./e2e ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
 
 torture: build ## check the guarantees under faults, less than 10 minutes; needs root for all of it
 	go run ./e2e/cmd/torture -policyd bin/policyd
@@ -185,7 +185,7 @@ $(NFPM): tools/nfpm/go.mod tools/nfpm/main.go
 
 package-test: $(NFPM) cross image ## packages, release and Debian source package in clean Debian trees; root only
 	@packaging/install-deps
-	go test -tags e2e -count=1 -timeout 20m -v ./packaging/...
+	go test -tags e2e -count=1 -timeout $(LONGEST) -v ./packaging/...
 
 release: $(NFPM) ## dist/release: archives, binaries, packages, images, SBOM and sums of the tag of this commit
 	@packaging/release
