@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -82,7 +83,12 @@ func TestAServerWithHugeRepliesIsAFailure(t *testing.T) {
 		}()
 		f, err := New(Options{URL: form + l.Addr().String(), Keys: []Key{NewKey()}})
 		require.NoError(t, err)
-		require.ErrorIs(t, f.exchange(context.WithoutCancel(t.Context())), errReply)
+		for range 20 { // on a busy machine, the time of an exchange can run out
+			if err = f.exchange(context.WithoutCancel(t.Context())); errors.Is(err, errReply) {
+				break
+			}
+		}
+		require.ErrorIs(t, err, errReply)
 		require.NoError(t, f.client.Close())
 		require.NoError(t, l.Close())
 	}
