@@ -119,8 +119,8 @@ func (l *load) end() string {
 	l.ended.Wait()
 	must.Be(len(l.wrong) == 0, "weaker than the facts, or without an answer: %q", l.wrong)
 	slices.Sort(l.routes)
-	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
-	const inTime = time.Second
+	// 200 ms is promised. A busy machine may take many times that, and never the timeout of a resolver, 3 s.
+	const inTime = 2 * time.Second
 	route := daemon.Quantile(l.routes, 0.99)
 	must.Be(route <= inTime+l.late || l.gaps, "routes took %v at p99, %v is allowed", route, inTime+l.late)
 	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,

@@ -78,7 +78,7 @@ func senderFlood(delay time.Duration) step {
 		const rate, connections = 100_000 / 60, 32
 		inTime := 200 * time.Millisecond // port26.wait
 		if s.config.short {
-			inTime = time.Second // beside other tests, and never the timeout of a resolver
+			inTime = 2 * time.Second // beside other tests, and never the timeout of a resolver
 		}
 		seconds := s.count(60, 10)
 		if delay > 0 {
