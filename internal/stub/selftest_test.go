@@ -397,7 +397,7 @@ func (f each) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Whoever reads about the servers in the log, and then asks, gets answers by what was read.
+// A client that asks after a line about the servers was logged gets an answer by what the line says.
 func TestWhatIsLoggedIsInEffect(t *testing.T) {
 	t.Parallel()
 	server := dnstest.New(t)
