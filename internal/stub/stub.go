@@ -129,7 +129,7 @@ func (s *Stub) use(o Options, servers []Server) {
 		next.health = &health{outages: &s.outages}
 		old.close()
 		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
-		// Logged after the change. No warning if the caller chose TrustNever, or if the same servers were not trusted before.
+		// After the change. No warning if the caller chose TrustNever, or if the same servers were not trusted before.
 		if !trusted && o.Trust != TrustNever && (!sameServers || wasTrusted) {
 			defer log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
