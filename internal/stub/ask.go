@@ -107,9 +107,8 @@ func rcodeLabel(answer *dnsmsg.Answer, err error) string {
 	return "error"
 }
 
-// SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), including
-// those of other names on a CNAME chain, or false if the server returns none (RFC 4035 section 3.2.1). It is for
-// display only.
+// SignatureExpires asks a server, and returns what dnsmsg.Answer.SignatureExpires says about its answer, or false if
+// there is none. It is for display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	st := s.current.Load()
 	query, _ := dnsmsg.NewQuery(q)

@@ -76,9 +76,7 @@ func (s *Stub) watch(ctx context.Context) {
 
 // watchServers sends every server a query of our own if one did not answer or was late, or while lookups fail.
 // Otherwise an outage would seem to continue, because the cache does not repeat failed lookups during their back-off.
-//
-// The servers that answer are also asked some of the questions that failed last: without an uplink they can answer only
-// from their cache.
+// The servers that answer are also asked the questions of needsCheck.
 func (s *Stub) watchServers(ctx context.Context, st *state) {
 	began := time.Now()
 	needed, failedQuestions := st.health.needsCheck()

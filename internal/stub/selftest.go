@@ -200,17 +200,16 @@ func (s *Stub) testServer(ctx context.Context, st *state, server *server) Outcom
 // that the name does not exist. For that name it then asks twice for the addresses. These answers must have the AD bit
 // too: some forwarders pass it on, but lose it when they answer from their own cache, which keeps no NS RRsets.
 func (s *Stub) testSigned(ctx context.Context, st *state, server *server) Outcome {
-	answered, unsure, reason := false, false, ""
+	var answered, unsure bool // a useful answer has no AD bit; the next attempt may bring one that has it
+	var reason string
+names:
 	for _, name := range st.options.SelfTestNames {
-		passed := true
 		for _, t := range []dns.Type{dns.TypeNS, dns.TypeA, dns.TypeA} {
 			q, _ := dnsmsg.NewQuery(dns.Question{Name: name, Type: t})
 			m, err := s.send(ctx, st, server, q)
-			if err == nil && m.Useful() && m.AuthenticatedData() {
-				continue
-			}
-			passed = false
 			switch {
+			case err == nil && m.Useful() && m.AuthenticatedData():
+				continue
 			case err != nil:
 				unsure, reason = true, server.String()+": "+networkReason(err)
 			case !m.Useful():
@@ -222,11 +221,9 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server *server) Outcom
 				return Outcome{NotValidating, server.String() + " does not set the AD bit for A " + q.Name +
 					": it loses it in its cache, or does not validate"}
 			}
-			break
+			continue names
 		}
-		if passed {
-			return Outcome{Result: Validating}
-		}
+		return Outcome{Result: Validating}
 	}
 	if unsure || !answered {
 		return Outcome{Unknown, reason}

@@ -34,13 +34,11 @@ func names(servers []Server) (list []string) {
 // ParseServer reads a server in the form of the settings: an address, an address and port, or tls://name@address:port.
 // The port is 53, or 853 for TLS, unless given.
 func ParseServer(s string) (Server, error) {
-	rest, port, name, validName := s, "53", "", true
-	if after, ok := strings.CutPrefix(s, "tls://"); ok {
-		const longest, letters = 253, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
-		port = "853"
+	rest, port, name := s, "53", ""
+	after, overTLS := strings.CutPrefix(s, "tls://")
+	if overTLS {
 		name, rest, _ = strings.Cut(after, "@")
-		validName = name != "" && len(name) <= longest && name[0] != '.' && !strings.Contains(name, "..") &&
-			strings.Trim(name, letters) == ""
+		port = "853"
 	}
 	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
 	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {
@@ -51,16 +49,26 @@ func ParseServer(s string) (Server, error) {
 		}
 	}
 	for _, form := range []string{rest, rest + ":" + port, "[" + rest + "]:" + port} {
-		server, err := netip.ParseAddrPort(form)
-		a := server.Addr()
-		several := a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
-			a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == ""
-		if err == nil && validName && !several && server.Port() > 0 {
-			return Server{server, name}, nil
+		addr, err := netip.ParseAddrPort(form)
+		if err == nil && addr.Port() > 0 && oneMachine(addr.Addr()) && (!overTLS || validTLSName(name)) {
+			return Server{addr, name}, nil
 		}
 	}
 	return Server{}, fmt.Errorf("%q is not a DNS server (the address of one machine, and a port of 1 to 65535): write "+
 		`"127.0.0.1", "127.0.0.1:5300", "[::1]:53", "fe80::1%%eth0" or "tls://name@192.0.2.1:853"`, s)
+}
+
+// oneMachine reports whether an address can be that of one machine. A link-local one needs its zone.
+func oneMachine(a netip.Addr) bool {
+	noZone := a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == ""
+	return !noZone && !a.IsMulticast() && a.String() != "255.255.255.255"
+}
+
+// validTLSName reports whether a certificate can have this name: a host name or an address.
+func validTLSName(name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
+	return name != "" && len(name) <= 253 && name[0] != '.' && !strings.Contains(name, "..") &&
+		strings.Trim(name, letters) == ""
 }
 
 // source is where the servers are from: State.Source.

@@ -82,10 +82,7 @@ func (s *server) overUDP(ctx context.Context, q dnsmsg.Query, until time.Time) (
 			return nil, err
 		}
 		_ = c.SetDeadline(until)
-		stop := func() bool { return true }
-		if ctx.Done() != nil { // the cache passes a context that never ends
-			stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-		}
+		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 		answer, err := c.ask(q, until)
 		if !stop() {
 			err = ctx.Err()

@@ -22,9 +22,8 @@ const (
 	TrustNever  TrustMode = "never"
 )
 
-// trusts reports whether the AD bit of the servers is trusted, and if not, why. Trust is one property of the whole
-// list: if one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a
-// trusted resolver, and a relay on loopback only hides where the resolver is.
+// trusts reports whether the AD bit of the servers is trusted, and if not, why. RFC 4035 section 4.9.3 requires a
+// secure channel to a trusted resolver, and a relay on loopback only hides where the resolver is.
 func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 	if o.Trust == TrustAlways {
 		return len(servers) > 0, ""
@@ -33,7 +32,8 @@ func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 		return false, `trust_ad = "never"`
 	}
 	for _, s := range servers {
-		switch a := s.Addr.Addr().Unmap(); {
+		a := s.Addr.Addr().Unmap()
+		switch {
 		case a.String() == "127.0.0.1", a.String() == "::1":
 			continue
 		case a.String() == "127.0.0.11":
@@ -59,14 +59,15 @@ func (st *state) candidates() []*server {
 	if st.Result == Validating {
 		servers = st.passed
 	}
-	order := servers
+	var answering, failing []*server
 	for _, s := range servers {
 		if s.failing.Load() {
-			others := slices.DeleteFunc(slices.Clone(order), func(o *server) bool { return o == s })
-			order = append(others, s)
+			failing = append(failing, s)
+		} else {
+			answering = append(answering, s)
 		}
 	}
-	return order
+	return append(answering, failing...)
 }
 
 // validates reports whether a server recognises bogus answers, as far as is known.
