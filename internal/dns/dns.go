@@ -40,13 +40,11 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. A word that is not known is Indeterminate.
 func (s *Status) UnmarshalText(word []byte) error {
-	switch string(word) {
-	case "secure":
-		*s = Secure
-	case "insecure":
-		*s = Insecure
-	default:
-		*s = Indeterminate
+	*s = Indeterminate
+	for _, known := range []Status{Insecure, Secure} {
+		if string(word) == known.String() {
+			*s = known
+		}
 	}
 	return nil
 }
