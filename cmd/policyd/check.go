@@ -21,6 +21,7 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/roots"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/prefix"
 )
 
 // checkFlags are the flags; those that need no conversion are in check.Options and bulk.Options.
@@ -80,7 +81,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: skip the domains in this earlier output")
 	set.IntVar(&f.bulk.Jobs, "jobs", 0,
 		"with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
-	set.Uint16Var(&f.SMTPPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
+	set.Uint16Var(&f.SMTPPort, "smtp-port", prefix.SMTPPort, "port of STARTTLS, for tests")
 	_ = set.MarkHidden("smtp-port") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("no-connect", "port25-only")
 	cmd.MarkFlagsMutuallyExclusive("ipv4", "ipv6")

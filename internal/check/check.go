@@ -25,6 +25,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -56,7 +57,7 @@ type Checker struct {
 
 // New returns a Checker.
 func New(o Options) *Checker {
-	o.SMTPPort = cmp.Or(o.SMTPPort, policy.SMTPPort)
+	o.SMTPPort = cmp.Or(o.SMTPPort, prefix.SMTPPort)
 	o.Template.Timeout = cmp.Or(o.Template.Timeout, time.Minute)
 	if !o.Template.At.IsZero() {
 		o.Template.Postfix = nil // it can judge only the present
@@ -118,7 +119,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	if name, ok := policy.ParseName(input); ok {
 		d.report.Domain, d.report.Nexthop = name, name
 		found := d.lookUpMX(ctx)
-		d.facts = policy.NewFacts(policy.Nexthop{Name: name, Port: policy.SMTPPort})
+		d.facts = policy.NewFacts(policy.Nexthop{Name: name, Port: prefix.SMTPPort})
 		d.decision = d.decide(ctx, policy.Survey)
 		if found {
 			d.lookUpHosts(ctx)

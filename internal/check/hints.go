@@ -8,7 +8,6 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
-	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
@@ -39,7 +38,7 @@ func (d *domain) hints() {
 			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, recordType, a))
 		}
 		for _, t := range h.report.TLSA.Records {
-			zone = append(zone, dane.TLSAQuestion(name, policy.SMTPPort).Name+". IN TLSA "+t)
+			zone = append(zone, dane.TLSAQuestion(name, prefix.SMTPPort).Name+". IN TLSA "+t)
 		}
 	}
 	if len(zone) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -82,8 +83,8 @@ func Nexthop(ctx context.Context, engine *gather.Engine, key string, o policy.Op
 		facts, shown = policy.NewFacts(next), next.String()
 		decision, _ = engine.Decide(ctx, policy.Survey, facts, o, dns.Effort{})
 		routeFacts = facts
-		if next.Port != policy.SMTPPort { // Postfix asks for a route without a port
-			routeFacts = policy.NewFacts(policy.Nexthop{Name: next.Name, Host: next.Host, Port: policy.SMTPPort})
+		if next.Port != prefix.SMTPPort { // Postfix asks for a route without a port
+			routeFacts = policy.NewFacts(policy.Nexthop{Name: next.Name, Host: next.Host, Port: prefix.SMTPPort})
 		}
 		route, _ = engine.Decide(ctx, policy.Route, routeFacts, o, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {

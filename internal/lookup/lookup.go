@@ -21,6 +21,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -132,7 +133,7 @@ func (c *call) nexthop() (next policy.Nexthop, ok bool) {
 	case o.Mode == policy.ModeOff:
 		return next, false
 	case c.m == transport:
-		next.Port = policy.SMTPPort
+		next.Port = prefix.SMTPPort
 		next.Name, ok = policy.ParseName(c.key)
 		return next, ok && o.Port26Mode != policy.PortOff
 	default:

@@ -26,6 +26,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -153,7 +154,7 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	e := w.engine()
 	if m == "transport" {
 		name, _ := policy.ParseName(key[strings.LastIndexByte(key, '@')+1:])
-		next := policy.Nexthop{Name: name, Port: policy.SMTPPort}
+		next := policy.Nexthop{Name: name, Port: prefix.SMTPPort}
 		d, _ := e.Decide(context.Background(), policy.Route, policy.NewFacts(next), set.Policy, dns.Effort{CacheOnly: true})
 		r := d.Reply(set.Policy, false)
 		return r.String()

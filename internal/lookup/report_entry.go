@@ -12,8 +12,8 @@ import (
 // next hop is the same one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it
 // open.
 func reportEntry(next policy.Nexthop, d *policy.Decision) report.Lookup {
-	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
-	next.Port = policy.SMTPPort
+	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != prefix.SMTPPort}
+	next.Port = prefix.SMTPPort
 	l.Nexthop = next.String()
 	switch d.Verdict {
 	case policy.None:

@@ -87,7 +87,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		// host. With an insecure MX RRset a client may use DANE but need not (RFC 7672 section 2.2.1).
 		return d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 	}
-	if hosts := f.daneUnknown(); hosts != 0 {
+	if hosts := daneUnknown(f.Hosts); hosts != 0 {
 		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: expected(f, o, false)})
 	}
 	count := map[dane.State]int{} // on the stack
@@ -150,7 +150,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		p.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
 	}
 	switch {
-	case len(p.Match) == 0 && f.Nexthop.Port != SMTPPort:
+	case len(p.Match) == 0 && f.Nexthop.Port != prefix.SMTPPort:
 		return d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
 	case len(p.Match) == 0:
 		return d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
@@ -175,7 +175,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 func bySTS(f *Facts, o *Options, d *Decision) bool {
 	forgedNull := f.MX.Null && !f.MX.signed()
 	switch {
-	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !forgedNull:
+	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != prefix.SMTPPort || len(f.Hosts) == 0 && !forgedNull:
 		return undecided
 	case stsMissing(f, o):
 		return d.lacks(Need{Required: FactSet{STS: true}})

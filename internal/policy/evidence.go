@@ -11,8 +11,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// Prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted. For a
-// next hop in brackets the host is the next hop.
+// Prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted.
 func (f *Facts) Prefixed() (match []string) {
 	for i := range f.Hosts {
 		if h := &f.Hosts[i]; h.Class != prefix.None && h.Class.Promises(f.Nexthop.Port) { // None is the usual case
@@ -78,7 +77,7 @@ func stsFailure(r mtasts.Result) string {
 // could not be obtained. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
 	made = prefixCounts(f, o)
-	if made || f.Nexthop.Port != SMTPPort {
+	if made || f.Nexthop.Port != prefix.SMTPPort {
 		return made, false
 	}
 	missing = stsMissing(f, o)
@@ -88,7 +87,7 @@ func promise(f *Facts, o *Options) (made, missing bool) {
 // countDANE counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
 // TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
 func countDANE(f *Facts, count map[dane.State]int) (failed string) {
-	prefixedOnly := f.Nexthop.Port != SMTPPort && len(f.Prefixed()) > 0
+	prefixedOnly := f.Nexthop.Port != prefix.SMTPPort && len(f.Prefixed()) > 0
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		if prefixedOnly && !h.Class.ImplicitTLS() {

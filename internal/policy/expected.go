@@ -34,7 +34,7 @@ func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeAAAA})
 		}
 	}
-	if !stsRequired && stsMissing(f, o) && (f.Nexthop.Port == SMTPPort || len(f.Prefixed()) > 0) {
+	if !stsRequired && stsMissing(f, o) && (f.Nexthop.Port == prefix.SMTPPort || len(f.Prefixed()) > 0) {
 		questions = append(questions, mtasts.RecordQuestion(f.Nexthop.Name))
 	}
 	return questions

@@ -43,18 +43,18 @@ type HostSet uint32
 // Has reports whether the set contains an index.
 func (s HostSet) Has(i int) bool { return s&(1<<i) != 0 }
 
-// hostsWhere returns the hosts for which is returns true.
-func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
+// hostsWhere returns the indices of the hosts for which is returns true.
+func hostsWhere(hosts []Host, is func(h *Host) bool) HostSet {
 	var s HostSet
-	for i := range f.Hosts {
-		if is(&f.Hosts[i]) {
+	for i := range hosts {
+		if is(&hosts[i]) {
 			s |= 1 << i
 		}
 	}
 	return s
 }
 
-// daneUnknown returns the hosts whose DANE result is not known.
-func (f *Facts) daneUnknown() HostSet {
-	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
+// daneUnknown returns the indices of the hosts whose DANE result is not known.
+func daneUnknown(hosts []Host) HostSet {
+	return hostsWhere(hosts, func(h *Host) bool { return h.DANE.State == dane.Unknown })
 }

@@ -8,14 +8,11 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// SMTPPort is the port for mail unless a transport names another one (RFC 5321 section 4.5.4.2).
-const SMTPPort = 25
-
 // Nexthop is a next hop as Postfix names it in a TLS policy lookup.
 type Nexthop struct {
 	Name string // a valid host name: A-labels, lower case, no final dot
 	Host bool   // the form [name]: the host itself, without an MX lookup
-	Port uint16 // SMTPPort or the port of implicit TLS
+	Port uint16 // 25 or the port of implicit TLS
 }
 
 // String returns the next hop as Postfix would write it; port 25 is left out.
@@ -24,7 +21,7 @@ func (n Nexthop) String() string {
 	if n.Host {
 		s = "[" + s + "]"
 	}
-	if n.Port != SMTPPort {
+	if n.Port != prefix.SMTPPort {
 		s += ":" + portText(n.Port)
 	}
 	return s
@@ -43,11 +40,11 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 			return Nexthop{}, false
 		}
 	}
-	n.Port = SMTPPort
+	n.Port = prefix.SMTPPort
 	if hasPort && port != "smtp" {
 		p, err := strconv.ParseUint(port, 10, 16)
 		n.Port = uint16(p)
-		if err != nil || n.Port == 0 || n.Port != SMTPPort && n.Port != port26 {
+		if err != nil || n.Port == 0 || n.Port != prefix.SMTPPort && n.Port != port26 {
 			return Nexthop{}, false
 		}
 	}
@@ -56,8 +53,7 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 }
 
 // ParseName returns a host name in the one form that is looked up and compared: A-labels (U-labels are converted by UTS
-// 46, as Postfix does), lower case, no final dot. Underscores are allowed, because names in DNS can have them and
-// Postfix accepts them. It returns false for a name that Postfix does not accept.
+// 46, as Postfix does), lower case, no final dot. It returns false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
 	if len(s) > 4*255 { // a U-label takes at most four times the octets of its A-label
 		return "", false

@@ -97,23 +97,26 @@ func checkPolicy(policy string) error {
 	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
 	attributes := []string{"ciphers", "connection_reuse", "enable_rpk", "exclude", "match", "protocols", "servername",
 		"tafile"}
+	once := []string{"exclude", "ciphers", "protocols", "servername"} // Postfix refuses a second one
 	fields := strings.Fields(policy)
 	level := fields[0]
 	if !slices.Contains(levels, level) {
 		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
 			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
-	for i, f := range fields[1:] {
+	for _, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
 		switch {
 		case !slices.Contains(attributes, attribute):
 			return unknown("policy attribute", attribute, attributes, "use "+strings.Join(attributes, ", "))
 		case value == "":
 			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
+		case slices.Contains(once, attribute) && strings.Count(policy, " "+attribute+"=") > 1:
+			return fmt.Errorf("the policy attribute %s appears twice: keep one of them", attribute)
 		case attribute == "match" && level != "fingerprint" && level != "verify" && level != "secure":
 			return fmt.Errorf("match= is valid only with the levels fingerprint, verify and secure, not with %s", level)
 		}
-		if err := checkValue(level, attribute, value, fields[1:i+1]); err != nil {
+		if err := checkValue(level, attribute, value); err != nil {
 			return err
 		}
 	}

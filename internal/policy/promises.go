@@ -7,11 +7,12 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/prefix"
 )
 
 // MayHaveHistory reports whether promises are recorded for a next hop of this kind. They are recorded for port 25, and
 // only where an MX lookup, which can be forged, leads to the hosts.
-func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
+func (n Nexthop) MayHaveHistory() bool { return n.Name != "" && !n.Host && n.Port == prefix.SMTPPort }
 
 // byVanishedPromise detects a promise that has vanished from an unsigned answer, and holds the mail if the settings
 // require it. It comes after all rules that look for a promise.

@@ -18,8 +18,8 @@ func Route(f Facts, o Options) Decision {
 	return d
 }
 
-// route fills in the decision and returns the reason. It looks first for anything that rules a route out, then at the
-// hosts, then at the key that Postfix asks for next. While facts are missing, there is no reason.
+// route fills in the decision and returns the reason, or "" while facts are missing. It looks first for anything that
+// rules a route out, then at the hosts, then at the key that Postfix asks for next.
 func (d *Decision) route(f *Facts, o *Options) string {
 	if why := ruledOut(f, o); why != "" {
 		return why
@@ -43,10 +43,9 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	case !f.Receiver.Known:
 		return "no route, in doubt: " + f.Receiver.Why
 	}
-	all := HostSet(1)<<len(hosts) - 1
-	if o.DANE {
-		missing.DANE = all & f.daneUnknown()
-		missing.DANE26 = all & f.hostsWhere(func(h *Host) bool { return h.DANE26.State == dane.Unknown })
+	if o.DANE { // hosts are the first of f.Hosts, and so have the same indices
+		missing.DANE = daneUnknown(hosts)
+		missing.DANE26 = hostsWhere(hosts, func(h *Host) bool { return h.DANE26.State == dane.Unknown })
 	}
 	missing.STS = stsMissing(f, o)
 	switch {
@@ -144,11 +143,11 @@ func closedHost(f *Facts, o *Options) string {
 	}
 	h := &f.Hosts[i]
 	what := ": " + h.Name + " is " + h.Probe.State.String()
-	switch line := o.Overrides.For(h.Name); {
+	switch {
 	case h.Probe.Cause != "":
 		what += " (" + string(h.Probe.Cause) + ")"
-	case line.Pattern != "":
-		what += " (not probed: " + line.why() + ")"
+	case o.Overrides.For(h.Name).Pattern != "":
+		what += " (not probed: " + o.Overrides.For(h.Name).why() + ")"
 	case o.Mode == ModeReport:
 		what += ` (not probed: mode = "report")`
 	}

@@ -16,7 +16,7 @@ func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 	t.Parallel()
 	o := Options{Mode: ModeEnforce, DANE: true, Port26Mode: PortAlways, Port26: 26, Transport: "smtps26"}
 	f := Facts{
-		Nexthop: Nexthop{Name: "example.com", Port: SMTPPort},
+		Nexthop: Nexthop{Name: "example.com", Port: prefix.SMTPPort},
 		Known:   FactSet{MX: true, Receiver: true},
 		MX:      MX{Status: dns.Secure},
 		Hosts: []Host{{

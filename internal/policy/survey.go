@@ -14,7 +14,7 @@ func Survey(f Facts, o Options) Decision {
 		r.MX = !f.Nexthop.Host && !f.Known.MX
 		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
 		if o.DANE {
-			r.DANE = f.daneUnknown()
+			r.DANE = daneUnknown(f.Hosts)
 		}
 	}
 	if len(f.Hosts) == 0 {

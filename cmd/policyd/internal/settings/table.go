@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/prefix"
 )
 
 // Row is one setting: its name within the table, what it takes, and its documentation in one paragraph.
@@ -138,7 +138,7 @@ func (s *Settings) Tables() (all []Table) {
 		"When a transport lookup returns a route to port 26: for smtps- hosts that a probe has found to keep their "+
 			"promise (probe), for every smtps- host (always), or never (off).")
 	add("port", &s.Port26.Port, 26, of("a number from 1 to 65535, but not 25",
-		func(n int64) bool { return 1 <= n && n <= math.MaxUint16 && n != policy.SMTPPort }),
+		func(n int64) bool { return 1 <= n && n <= math.MaxUint16 && n != prefix.SMTPPort }),
 		"The port of implicit TLS.")
 	add("transport", &s.Port26.Transport, "smtps26",
 		of("a name of at most 64 letters, digits, _ and -", matching("[A-Za-z0-9_-]{1,64}")),
