@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/e2e/cases"
-	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab"
 )
 
@@ -48,20 +47,12 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	l, err := lab.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("policyd's log ends:\n%s", logOf(l.Policyd.Process))
+		if t.Failed() && l.Policyd.Process != nil {
+			t.Logf("policyd's log ends:\n%s", l.Policyd.Process.Log.Tail(60, ""))
 		}
 		l.Close()
 	})
 	return l
-}
-
-// logOf returns the end of the log of a process that may not have been started.
-func logOf(p *daemon.Process) string {
-	if p == nil {
-		return ""
-	}
-	return p.Log.Tail(60, "")
 }
 
 // run starts the lab and runs all cases, one phase after the other.

@@ -56,10 +56,7 @@ begin retry
 		require.NoError(t, os.MkdirAll(filepath.Join(at, dir), 0o755))
 		require.NoError(t, os.Chown(filepath.Join(at, dir), lab.FirstUser, lab.FirstUser))
 	}
-	require.NoError(t, l.Prepare())
-	require.NoError(t, l.Resolver.Start(t.Context()))
-	require.NoError(t, l.Upstream.Start(t.Context()))
-	require.NoError(t, l.Policyd.Start(t.Context()))
+	startPolicyd(t, l)
 
 	log := filepath.Join(at, "var/log/exim4/mainlog")
 	send := func(t *testing.T, to string) string {
@@ -85,6 +82,15 @@ begin retry
 		require.Contains(t, line, " defer (")
 		require.NotContains(t, line, "=>")
 	})
+}
+
+// startPolicyd starts the resolvers and policyd, for a mail server that the test runs itself.
+func startPolicyd(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	require.NoError(t, l.Prepare())
+	require.NoError(t, l.Resolver.Start(t.Context()))
+	require.NoError(t, l.Upstream.Start(t.Context()))
+	require.NoError(t, l.Policyd.Start(t.Context()))
 }
 
 // inside runs a program in a tree to its end.

@@ -88,16 +88,18 @@ func TestFleetSlowStore(t *testing.T) {
 	}
 	require.NoError(t, l.Start(t.Context()))
 
-	dir := t.TempDir()
-	socket, slow := filepath.Join(dir, "redis.sock"), filepath.Join(dir, "slow.sock")
-	redis(t, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
+	_, socket := redisOnSocket(t)
+	slow := filepath.Join(t.TempDir(), "slow.sock")
 	slowly(t, slow, socket, 200*time.Millisecond)
-	f := newSite(t, l, "unix://"+slow)
+	f := &site{lab: l, dir: t.TempDir(), url: "unix://" + slow}
 	nodes := [2]*node{f.start(t, "alone", ""), f.start(t, "slow", f.key(t, "site"))}
 	eventually(t, "the node reaches the slow store", func() bool { return nodes[1].status(t).Fleet.Up })
 
 	for _, kind := range []string{"cold", "cached"} {
-		rounds := map[string]int{"cold": 1, "cached": repeats}[kind]
+		rounds := 1
+		if kind == "cached" {
+			rounds = repeats
+		}
 		var took [2][connections][]time.Duration
 		var all sync.WaitGroup
 		for i := range connections {
@@ -141,10 +143,8 @@ func TestFleetFullDisk(t *testing.T) {
 	l := newLab(t, lab.Options{})
 	policies := policyOf(l, "fleet.test")
 	require.NoError(t, l.Start(t.Context()))
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "redis.sock")
-	store := redis(t, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
-	f := newSite(t, l, "unix://"+socket)
+	store, socket := redisOnSocket(t)
+	f := &site{lab: l, dir: t.TempDir(), url: "unix://" + socket}
 	key, disk := f.key(t, "site"), filepath.Join(f.dir, "full", "state")
 	require.Equal(t, secureSTS("fleet.test"), f.start(t, "peer", key).ask(t, "fleet.test"))
 	eventually(t, "the policy is in the store", func() bool { return cli("-s", socket, "exists", "policyd:r:sts:fleet.test") == "1\n" })

@@ -42,11 +42,6 @@ type site struct {
 	url string // of the store
 }
 
-func newSite(t *testing.T, l *lab.Lab, url string) *site {
-	t.Helper()
-	return &site{lab: l, dir: t.TempDir(), url: url}
-}
-
 // key makes a site key and returns the path of its file.
 func (s *site) key(t *testing.T, name string) string {
 	t.Helper()
@@ -90,6 +85,14 @@ func redis(t *testing.T, args ...string) *exec.Cmd {
 		_ = cmd.Wait()
 	})
 	return cmd
+}
+
+// redisOnSocket starts a Redis server on a unix socket.
+func redisOnSocket(t *testing.T) (server *exec.Cmd, socket string) {
+	t.Helper()
+	dir := t.TempDir()
+	socket = filepath.Join(dir, "redis.sock")
+	return redis(t, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir), socket
 }
 
 // cli sends a command with redis-cli and returns its output.
@@ -160,10 +163,8 @@ func TestFleet(t *testing.T) {
 	l.MX("promise.test", promise.Name)
 	require.NoError(t, l.Start(t.Context()))
 
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "redis.sock")
-	store := redis(t, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
-	f := newSite(t, l, "unix://"+socket)
+	store, socket := redisOnSocket(t)
+	f := &site{lab: l, dir: t.TempDir(), url: "unix://" + socket}
 	key, other := f.key(t, "site"), f.key(t, "other")
 
 	a := f.start(t, "a", key)
@@ -220,7 +221,7 @@ func TestFleetFailover(t *testing.T) {
 			strings.Contains(cli("-p", replicaPort, "info", "replication"), "master_link_status:up")
 	})
 
-	f := newSite(t, l, "redis://127.0.0.1:"+sentinelPort+"?master_name=site")
+	f := &site{lab: l, dir: t.TempDir(), url: "redis://127.0.0.1:" + sentinelPort + "?master_name=site"}
 	key := f.key(t, "site")
 	a, b, c := f.start(t, "a", key), f.start(t, "b", key), f.start(t, "c", key)
 	require.Equal(t, secureSTS("fleet.test"), a.ask(t, "fleet.test"))

@@ -15,10 +15,7 @@ import (
 func TestHaraka(t *testing.T) {
 	l := newLab(t, lab.Options{})
 	m := addMTADomains(l)
-	require.NoError(t, l.Prepare())
-	require.NoError(t, l.Resolver.Start(t.Context()))
-	require.NoError(t, l.Upstream.Start(t.Context()))
-	require.NoError(t, l.Policyd.Start(t.Context()))
+	startPolicyd(t, l)
 
 	check := func(version, domain, want string) {
 		t.Helper()

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,14 +112,19 @@ listen = ["unix:DIR/sock"]
 socket = "DIR/admin"
 `
 
-// policyd starts a policyd with an empty cache behind a resolver and waits until it trusts it.
 func (m *matrix) policyd(s *lab.Server, round string) *daemon.Process {
-	dir := filepath.Join(m.lab.Dir, strings.ReplaceAll(s.Name+"-"+round, " ", "-"))
-	require.NoError(m.t, os.MkdirAll(filepath.Join(dir, "state"), 0o700))
-	p, err := daemon.Policyd(m.t.Context(), dir, fmt.Sprintf(matrixSettings, s.Addr, m.lab.CAFile()),
+	return policydBehind(m.t, m.lab, s.Addr, strings.ReplaceAll(s.Name+"-"+round, " ", "-"))
+}
+
+// policydBehind starts a policyd with an empty cache behind a resolver and waits until it trusts it.
+func policydBehind(t *testing.T, l *lab.Lab, resolver netip.AddrPort, directory string) *daemon.Process {
+	t.Helper()
+	dir := filepath.Join(l.Dir, directory)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "state"), 0o700))
+	p, err := daemon.Policyd(t.Context(), dir, fmt.Sprintf(matrixSettings, resolver, l.CAFile()),
 		daemon.Command{Path: source + "/bin/policyd", Address: "unix:DIR/sock"})
-	require.NoError(m.t, err)
-	trusted(m.t, p)
+	require.NoError(t, err)
+	trusted(t, p)
 	return p
 }
 

@@ -37,10 +37,7 @@ func TestSendmail(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(at, "var/spool/mqueue"), 0o700))
 	require.NoError(t, os.MkdirAll(filepath.Join(at, "etc/ssl/certs"), 0o755))
 	log := syslog(t, at)
-	require.NoError(t, l.Prepare())
-	require.NoError(t, l.Resolver.Start(t.Context()))
-	require.NoError(t, l.Upstream.Start(t.Context()))
-	require.NoError(t, l.Policyd.Start(t.Context()))
+	startPolicyd(t, l)
 
 	send := func(t *testing.T, to string) string {
 		t.Helper()
@@ -74,7 +71,8 @@ func syslog(t *testing.T, at string) func() string {
 	var mu sync.Mutex
 	var text strings.Builder
 	go func() {
-		for line := make([]byte, 4096); ; {
+		line := make([]byte, 4096)
+		for {
 			n, err := l.Read(line)
 			if err != nil {
 				return

@@ -5,8 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -43,13 +41,8 @@ func TestOneUnansweredQuestion(t *testing.T) {
 	relay := &lab.Relay{Addr: l.Upstream.Addr, Upstream: l.Resolver.Addr, Judge: s.judge}
 	require.NoError(t, relay.Start())
 	t.Cleanup(relay.Close)
-	dir := filepath.Join(l.Dir, "silence")
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, "state"), 0o700))
-	p, err := daemon.Policyd(t.Context(), dir, fmt.Sprintf(matrixSettings, relay.Addr, l.CAFile()),
-		daemon.Command{Path: source + "/bin/policyd", Address: "unix:DIR/sock"})
-	require.NoError(t, err)
+	p := policydBehind(t, l, relay.Addr, "silence")
 	t.Cleanup(func() { require.NoError(t, p.Stop()) })
-	trusted(t, p)
 
 	var trials []trial
 	spare := make([]int, len(kinds)) // the number of the next unused domain of the kind

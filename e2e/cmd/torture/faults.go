@@ -72,7 +72,12 @@ func faults() []fault {
 		return f
 	}
 	slow := func(d time.Duration) func(*dnstest.Server, bool) {
-		return func(s *dnstest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: d}[on]) }
+		return func(s *dnstest.Server, on bool) {
+			s.SetDelay(0)
+			if on {
+				s.SetDelay(d)
+			}
+		}
 	}
 	load := func(connections int, pause time.Duration, f fault) fault {
 		f.connections, f.pause = connections, pause*time.Millisecond

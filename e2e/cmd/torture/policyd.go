@@ -55,7 +55,9 @@ type policyd struct {
 
 // start starts a policyd. It is stopped at the end, and must be running then.
 func (s *scene) start(ctx context.Context, with setup) *policyd {
-	dir, at := s.subdir(), s.loopback().String()
+	at := s.loopback().String()
+	dir := filepath.Join(s.dir, at)
+	must.Do(os.Mkdir(dir, 0o700))
 	p := &policyd{tcp: at + ":2526", metrics: at + ":9526", state: filepath.Join(dir, "state")}
 	if with.state != "" {
 		s.tmpfs(p.state, with.state)

@@ -5,10 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,13 +85,6 @@ func (s *scene) end() error {
 func (s *scene) loopback() netip.Addr {
 	s.places++
 	return netip.AddrFrom4([4]byte{127, 40, byte(s.number), byte(s.places)})
-}
-
-func (s *scene) subdir() string {
-	s.places++
-	dir := filepath.Join(s.dir, strconv.Itoa(s.places))
-	must.Do(os.Mkdir(dir, 0o700))
-	return dir
 }
 
 // count is the full or the short form of a number.
