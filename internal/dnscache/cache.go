@@ -86,7 +86,8 @@ func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
-	o.MaxBytes, o.Logger = cmp.Or(o.MaxBytes, math.MaxInt64), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.MaxBytes = cmp.Or(o.MaxBytes, math.MaxInt64)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Cache{next: next, options: o, seed: maphash.MakeSeed(), ended: make(chan struct{})}
 	close(c.ended)
 	c.deliveries = newCallPool(c, maxDeliveries, c.ask)
@@ -118,7 +119,8 @@ func (c *Cache) SetMaxEntries(n int) {
 // Run removes entries that can no longer be used, until ctx ends. While it runs, workers make calls for deliveries.
 func (c *Cache) Run(ctx context.Context) error {
 	c.deliveries.startWorkers(ctx)
-	for i, tick := 0, time.Tick(time.Second); ; i++ { // one shard per second
+	tick := time.Tick(time.Second)
+	for i := 0; ; i++ { // one shard per second
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

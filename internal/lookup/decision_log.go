@@ -58,7 +58,8 @@ func (c *changes) due(m string, a *answered) bool {
 
 // logDecision logs a decision as the settings require. An answer from the memo is not a change.
 func (s *Service) logDecision(c *call, a *answered, fromMemo bool) {
-	level, changed := slog.LevelDebug, false
+	level := slog.LevelDebug
+	changed := false
 	switch {
 	case c.set.Log == LogNone:
 		return

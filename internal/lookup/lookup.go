@@ -198,7 +198,8 @@ func (s *Service) decide(c *call) *answered {
 		a.cached = true
 		return a
 	}
-	isRoute, decider := c.m == transport, policy.Decide
+	isRoute := c.m == transport
+	decider := policy.Decide
 	if isRoute {
 		decider = policy.Route
 	}

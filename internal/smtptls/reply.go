@@ -53,7 +53,8 @@ var replyLine = regexp.MustCompile(`^([0-9]{3})([ -]|$)`)
 // line continues it, and the code is that of the last line.
 func readReply(r *bufio.Reader) (Reply, error) {
 	var reply Reply
-	for kept := 0; ; {
+	kept := 0 // octets
+	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return Reply{}, err

@@ -30,7 +30,8 @@ func (p *Progress) Start() (stop func()) {
 	}
 	stopped := make(chan struct{})
 	go func() {
-		for tick := time.Tick(every); ; {
+		tick := time.Tick(every)
+		for {
 			select {
 			case stopped <- struct{}{}:
 				return
