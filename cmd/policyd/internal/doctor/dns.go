@@ -33,7 +33,7 @@ func (e *exam) checkResolver(ctx context.Context) stub.State {
 	case stub.NotTrusted:
 		e.found("resolver-untrusted", servers+" (from "+st.Source+") is not trusted: "+st.Reason, install, use)
 	case stub.NotValidating:
-		e.found("resolver-not-validating", st.Reason, "unbound-checkconf -o module-config    # has validator?", install, use)
+		e.found("resolver-not-validating", st.Reason, "unbound-checkconf -o module-config # validator?", install, use)
 	case stub.EchoesAD:
 		e.found("resolver-echoes-ad", st.Reason, install, use)
 	case stub.Unknown:
