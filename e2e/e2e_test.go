@@ -48,7 +48,7 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() && l.Policyd.Process != nil {
-			t.Logf("policyd's log ends:\n%s", l.Policyd.Process.Log.Tail(60, ""))
+			t.Logf("policyd's log ends:\n%s", l.Policyd.Log.Tail(60, ""))
 		}
 		l.Close()
 	})
