@@ -12,9 +12,9 @@ func ProbeTargets(f Facts, o Options) []string {
 		!host && (!f.Known.MX || ruledOut(&f, &o) != "") {
 		return nil
 	}
-	hosts, _ := bestGroups(&f, func(h *Host) bool {
-		return h.Class.ImplicitTLS() && o.Overrides.For(h.Name).Pattern == "" &&
-			(!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
+	hosts, _ := bestGroups(&f, func(h Host) bool {
+		return !h.Class.ImplicitTLS() || o.Overrides.For(h.Name).Pattern != "" ||
+			stsEnforced(&f, &o) && !f.STS.Policy.Matches(h.Name)
 	})
 	names := make([]string, len(hosts))
 	for i := range hosts {

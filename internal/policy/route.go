@@ -30,7 +30,7 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	if !missing.Empty() {
 		return ""
 	}
-	hosts, _ := bestGroups(f, func(h *Host) bool { return port26Usable(h, o) })
+	hosts, _ := bestGroups(f, func(h Host) bool { return !port26Usable(&h, o) })
 	switch {
 	case len(hosts) == 0:
 		return "not every MX host of the best preference is an smtps- host " + port26Condition(o) + closedHost(f, o)
@@ -60,7 +60,7 @@ func (d *Decision) route(f *Facts, o *Options) string {
 // plan chooses the next hops of a route when every fact is known, and returns the reason. Postfix asks for the TLS
 // policy of each of them, which must verify the host.
 func (d *Decision) plan(f *Facts, o *Options) string {
-	hosts, all := bestGroups(f, func(h *Host) bool { return port26Usable(h, o) && reasonForPort25(f, h, o) == "" })
+	hosts, all := bestGroups(f, func(h Host) bool { return !port26Usable(&h, o) || reasonForPort25(f, &h, o) != "" })
 	if len(hosts) == 0 {
 		i := slices.IndexFunc(f.Hosts, func(h Host) bool { return reasonForPort25(f, &h, o) != "" })
 		return reasonForPort25(f, &f.Hosts[i], o)
@@ -116,8 +116,10 @@ func ruledOut(f *Facts, o *Options) string {
 		return `port26.mode = "off"`
 	case line.Pattern != "":
 		return line.why()
-	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil:
+	case f.Nexthop.Host || f.Nexthop.Name == "":
 		return "no route without an MX RRset"
+	case f.MX.Err != nil:
+		return "no route: the MX lookup failed: " + Cause(f.MX.Err)
 	case !f.Known.MX:
 		return ""
 	case len(f.Hosts) == 0:
@@ -173,14 +175,11 @@ func reasonForPort25(f *Facts, h *Host, o *Options) string {
 	return ""
 }
 
-// bestGroups returns the hosts of the best preference groups in which all are good, and whether those are all MX hosts.
-func bestGroups(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
+// bestGroups returns the hosts of the best preference groups in which none is bad, and whether those are all MX hosts.
+func bestGroups(f *Facts, bad func(Host) bool) (hosts []Host, all bool) {
 	stop, all := f.MX.RestPreference, f.MX.Rest == 0
-	for i := range f.Hosts {
-		if !good(&f.Hosts[i]) {
-			stop, all = f.Hosts[i].Preference, false
-			break
-		}
+	if i := slices.IndexFunc(f.Hosts, bad); i >= 0 {
+		stop, all = f.Hosts[i].Preference, false
 	}
 	end := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.Preference >= stop })
 	if all || end < 0 {

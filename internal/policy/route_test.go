@@ -75,7 +75,7 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	f = by(signed, "10 smtps-s.example.com", "10 mx.example.com", "20 smtps-u.example.com")
 	f.Hosts[0].Probe.State = probe.Open
 	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open"}, policy.Route(f, probing).Why)
-	require.Equal(t, []string{"no route without an MX RRset"}, policy.Route(failed("SERVFAIL"), probing).Why)
+	require.Equal(t, []string{"no route: the MX lookup failed: SERVFAIL"}, policy.Route(failed("SERVFAIL"), probing).Why)
 	require.Equal(t, []string{"no route without an MX RRset"}, policy.Route(host("smtps-s.example.com", 25), probing).Why)
 	need := policy.Route(policy.Facts{}, probing).Need
 	require.Empty(t, need.Required, "without a name nothing is looked up")
