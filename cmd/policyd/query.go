@@ -23,8 +23,8 @@ used, the smtps- hosts are probed too.
 
 With --live, ask the running daemon instead: it answers from its own cache and its own probe results.
 
-Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup failed; with several domains the worst of 3,
-1, 0.`,
+Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup failed, whatever the mode; with several
+domains the worst of 3, 1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {

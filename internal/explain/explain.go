@@ -57,16 +57,16 @@ type MXHost struct {
 	ProbeCause string `json:"probe_cause,omitempty"` // why it is closed
 }
 
-// Exit returns the exit status for the answer: 0 if a policy applies, 1 if none does, 3 if the lookup failed.
+// Exit returns the exit status for the answer: 0 if a policy applies, 1 if none does, 3 if the lookup failed, which
+// report mode does not hide.
 func (r Result) Exit() int {
-	switch r.TLSPolicy.Status {
-	case socketmap.StatusOK:
-		return 0
-	case socketmap.StatusNotFound:
-		return 1
-	default:
+	switch would := r.WouldTLSPolicy.Status; {
+	case would != socketmap.StatusOK && would != socketmap.StatusNotFound:
 		return 3
+	case r.TLSPolicy.Status == socketmap.StatusOK:
+		return 0
 	}
+	return 1
 }
 
 // Nexthop evaluates the key of a tls-policy lookup. It waits for facts that are not cached: the policy and the route

@@ -113,6 +113,7 @@ func TestReportModeShowsWhatWouldBeAnswered(t *testing.T) {
 	require.Equal(t, socketmap.StatusNotFound, x.Transport.Status)
 	require.Equal(t, "secure match=smtps-mx.example.com servername=hostname", x.WouldTLSPolicy.Text)
 	require.Equal(t, "smtps26:example.com:26", x.WouldTransport.Text)
+	require.Equal(t, 1, x.Exit(), "no policy applies in this mode")
 }
 
 // receives is a site that receives every domain.
@@ -141,6 +142,12 @@ func TestABogusAnswer(t *testing.T) {
 	x := explain.Nexthop(t.Context(), bogus, "example.com", options())
 	require.Equal(t, "bogus", x.DNSSEC)
 	require.Equal(t, 3, x.Exit())
+
+	reporting := options()
+	reporting.Mode = policy.ModeReport
+	x = explain.Nexthop(t.Context(), bogus, "example.com", reporting)
+	require.Equal(t, socketmap.StatusNotFound, x.TLSPolicy.Status)
+	require.Equal(t, 3, x.Exit(), "a failed lookup is not the same as no policy, in any mode")
 
 	x = explain.Nexthop(t.Context(), bogus, "user@[192.0.2.1]", options())
 	require.Equal(t, socketmap.StatusNotFound, x.TLSPolicy.Status, "not a next hop")
