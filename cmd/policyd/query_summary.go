@@ -30,8 +30,7 @@ func summary(x explain.Result) string {
 func whatHappens(tls, transport socketmap.Reply, source string) string {
 	answer, route := text.Printable(tls.Text), ""
 	if transport.Status == socketmap.StatusOK {
-		port := transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]
-		route = ", with implicit TLS on port " + text.Printable(port)
+		route = ", with implicit TLS on port " + transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]
 	}
 	level, attributes, _ := strings.Cut(answer, " ")
 	switch {
@@ -41,17 +40,18 @@ func whatHappens(tls, transport socketmap.Reply, source string) string {
 		return "waits: " + answer
 	case source == string(policy.SourceOverride):
 		return "is sent under the policy of the overrides file: " + answer
+	case strings.Contains(transport.Text, "["): // a route by hosts, and mail goes to no other
+		_, hosts, _ := strings.Cut(transport.Text, ":")
+		return "is sent only over verified implicit TLS to " + hosts
 	case level == "secure":
-		_, hosts, _ := strings.Cut(attributes, "match=")
-		hosts, _, _ = strings.Cut(hosts, " ")
+		hosts, _, _ := strings.Cut(strings.TrimPrefix(attributes, "match="), " ")
 		list := strings.Split(hosts, ":")
-		const most = 3
-		if rest := len(list) - most; rest > 1 {
-			list = append(list[:most], number(rest)+" other hosts")
+		if rest := len(list) - 3; rest > 1 {
+			list = append(list[:3], number(rest)+" other hosts")
 		}
 		return "is sent only over verified TLS to " + strings.Join(list, " or ") + route
 	case level == "dane-only":
-		return "is sent only over TLS that DANE verifies" + route
+		return "is sent only over " + yesNo(route == "", "TLS that DANE verifies", "verified TLS") + route
 	}
 	return "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to " +
 		"hosts with only unusable ones, and to other hosts as without policyd"

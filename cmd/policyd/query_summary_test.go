@@ -47,7 +47,12 @@ func TestSummary(t *testing.T) {
 		{ok("secure match=a.x:b.x:c.x:d.x servername=hostname"), none, "prefix", "is sent only over verified TLS to a.x or b.x or c.x or d.x."},
 		{ok("secure match=a.x:b.x:c.x:d.x:e.x servername=hostname"), none, "prefix", "is sent only over verified TLS to a.x or b.x or c.x or 2 other hosts."},
 		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:example.com:26"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 26."},
-		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:[smtps-a.example]:2626, [smtps-b.example]:2626"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 2626."},
+		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:smtps-a.example:2626"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 2626."},
+		// The policy for the hosts of the route is another lookup, and mail goes to no other host.
+		{ok("secure match=smtps-a.x:starttls-b.x servername=hostname"), ok("smtps26:[smtps-a.x]:26"), "prefix", "is sent only over verified implicit TLS to [smtps-a.x]:26."},
+		{ok("secure match=a.x:b.x:c.x servername=hostname"), ok("smtps26:[a.x]:26, [b.x]:26"), "prefix", "is sent only over verified implicit TLS to [a.x]:26, [b.x]:26."},
+		{ok("dane-only"), ok("smtps26:[smtps-a.x]:26"), "dane", "is sent only over verified implicit TLS to [smtps-a.x]:26."},
+		{ok("dane-only"), ok("smtps26:example.com:26"), "dane", "is sent only over verified TLS, with implicit TLS on port 26."},
 		{ok("dane-only"), none, "dane", "is sent only over TLS that DANE verifies."},
 		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to hosts with only unusable ones, and to other hosts as without policyd."},
 		{ok("may"), none, "override", "is sent under the policy of the overrides file: may."},
