@@ -205,6 +205,21 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		require.True(t, finding(t, r, "port26-untested").Untested)
 		require.Equal(t, 3, r.Exit())
 	})
+	t.Run("no address can be reached, and the host has TLSA records in place of a prefix", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), "mx.example.com")
+		l.dns.Set("mx.example.com", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 255.255.255.255"}})
+		l.dns.Set("mx.example.com", dns.TypeAAAA, signed())
+		r := l.check("example.com")
+		require.Equal(t, report.VerdictNone, r.Verdict, "there is nothing to test")
+		require.Zero(t, r.Exit())
+		l.dns.Set("_25._tcp.mx.example.com", dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
+		r = l.check("example.com")
+		require.Equal(t, "usable", r.MX[0].TLSA.State)
+		require.Equal(t, report.VerdictUntested, r.Verdict)
+		require.Equal(t, 3, r.Exit())
+	})
 	t.Run("one address of two can", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
@@ -377,7 +392,8 @@ func TestAnImplicitMXHasPromisedNothing(t *testing.T) {
 	l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 	r = l.check(mx)
 	require.True(t, finding(t, r, "host-lookup-failed").Untested)
-	require.Equal(t, report.VerdictNone, r.Verdict)
+	require.Equal(t, socketmap.StatusTemp, r.TLSPolicy.Status)
+	require.Equal(t, report.VerdictUntested, r.Verdict, "it may have TLSA records, and mail waits")
 }
 
 func TestHintForAHostThatCouldPromise(t *testing.T) {

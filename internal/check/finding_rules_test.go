@@ -116,3 +116,31 @@ func TestErrorsOfAHostWithoutAPrefix(t *testing.T) {
 		require.Equal(t, c.want, d.report.Findings[0].Severity, name)
 	}
 }
+
+// What a domain promises by MTA-STS or DANE, without a prefix, must be tested too before the check calls it sound.
+func TestEssentialTests(t *testing.T) {
+	t.Parallel()
+	const mx = "mx.example.com"
+	none := policy.Decision{Verdict: policy.None}
+	enforced := policy.Decision{Verdict: policy.Apply, TLS: policy.TLSPolicy{Level: policy.LevelSecure, Match: []string{mx}}}
+	for name, c := range map[string]struct {
+		decision policy.Decision
+		dane     dane.State
+		code     string
+		want     bool
+	}{
+		"nothing is promised":           {none, dane.Absent, "port25-untested", false},
+		"nothing, and no address known": {none, dane.Absent, "host-lookup-failed", false},
+		"MTA-STS":                       {enforced, dane.Absent, "port25-untested", true},
+		"MTA-STS, TLS of another kind":  {enforced, dane.Absent, "port25-not-judged", true},
+		"MTA-STS, no address known":     {enforced, dane.Absent, "host-lookup-failed", true},
+		"MTA-STS, one address of two":   {enforced, dane.Absent, "address-unreachable", false},
+		"TLSA records":                  {none, dane.Usable, "port25-untested", true},
+		"unusable TLSA records":         {none, dane.Unusable, "port25-untested", true},
+		"mail waits":                    {policy.Decision{}, dane.Failed, "host-lookup-failed", true},
+	} {
+		d := &domain{decision: c.decision,
+			hosts: []*host{{report: report.Host{Host: mx, TLSA: showTLSA(dane.Result{State: c.dane})}}}}
+		require.Equal(t, c.want, d.essential(&report.Finding{Code: c.code, Host: mx, Untested: true}), name)
+	}
+}

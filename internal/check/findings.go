@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/check/report"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -60,7 +61,7 @@ func (d *domain) requires(name, code string) bool {
 // essential reports whether f is a test that could not be made and without which the domain cannot be judged.
 func (d *domain) essential(f *report.Finding) bool {
 	if promiseOnly(f.Code) || f.Code == "host-lookup-failed" {
-		return f.Untested && d.promises(f.Host)
+		return f.Untested && (d.promises(f.Host) || d.requires(f.Host, "port25-") || d.decision.Verdict == policy.Defer)
 	}
 	return f.Untested && f.Code != "resolver-not-validating" && f.Code != "address-unreachable"
 }
