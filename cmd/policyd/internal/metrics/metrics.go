@@ -75,11 +75,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 // Lookup returns a function that observes answers of that kind, for lookup.Sources.Observe. The function does not block
 // and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	cached := "no"
-	if k.Cached {
-		cached = "yes"
-	}
-	durations := m.durations.WithLabelValues(k.Map, cached)
+	durations := m.durations.WithLabelValues(k.Map, map[bool]string{false: "no", true: "yes"}[k.Cached])
 	if k.Source == "" {
 		return func(took time.Duration) { durations.Observe(took.Seconds()) }
 	}

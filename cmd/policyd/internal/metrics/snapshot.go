@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/stsstore"
@@ -69,14 +70,10 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		"Errors of the socketmap protocol by kind: connections that ended in one, and lookups in unknown maps.", "kind",
 		st.Connections.Errors, "malformed", "stalled", "write", "accept", "unknown-map")
 	number(ch, "panics_total", "Lookups that ended in an internal error.", st.Lookups.Panics)
-	read := st.Started
-	if st.Reload != nil {
-		read = st.Reload.At
-	}
-	number(ch, "config_reload_success", "1 unless the last reload of the settings failed.",
-		one(st.Reload == nil || st.Reload.OK))
+	read := cmp.Or(st.Reload, &status.Reload{At: st.Started, OK: true})
+	number(ch, "config_reload_success", "1 unless the last reload of the settings failed.", one(read.OK))
 	number(ch, "config_reload_timestamp_seconds", "When the settings were last read, at the start or by a reload.",
-		read.Unix())
+		read.At.Unix())
 }
 
 // number sends a metric without labels.
