@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,12 +48,7 @@ func listCommand[T any](
 	c *common, cmd *cobra.Command, what string, e admin.Endpoint[admin.Filter, T], f *admin.Filter,
 	text func(*screen, T),
 ) *cobra.Command {
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if f.Limit < 1 || f.Limit > admin.MaxList {
-			return fmt.Errorf("--limit must be from 1 to %d", admin.MaxList)
-		}
-		return nil
-	}
+	cmd.PreRunE = func(*cobra.Command, []string) error { return f.Check() }
 	cmd.Flags().StringVar(&f.Match, "match", "",
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", 1000, "at most this `number` of "+what)
@@ -83,8 +77,7 @@ func (c *common) daemon(cmd *cobra.Command) (socket string, err error) {
 	}
 	l, err := c.load(cmd)
 	if l.Admin.Socket == "" {
-		err = errors.New("the daemon has no admin socket: set socket under [admin] and restart it")
-		return "", &exit{exitUsage, err}
+		return "", &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart it")}
 	}
 	if err != nil && !c.quiet {
 		cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + l.Admin.Socket + "\n" +

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
@@ -36,10 +37,9 @@ const (
 
 // The bounds on a request.
 const (
-	maxBody     = 4 << 10
-	maxMatch    = 255
-	maxNexthop  = 1024
-	defaultList = 1000
+	maxBody    = 4 << 10
+	maxMatch   = 255
+	maxNexthop = 1024
 	// MaxList is the most entries that a list can have.
 	MaxList = 100_000
 )
@@ -105,11 +105,16 @@ func checkNexthop(name, value string) error {
 	return nil
 }
 
-func (f *Filter) check() error {
+func (f *Filter) check() error { return f.Check() }
+
+// Check returns the mistake in f, for the command line too: flags have the names of the fields.
+func (f *Filter) Check() error {
 	if len(f.Match) > maxMatch || f.Limit < 1 || f.Limit > MaxList {
 		return fmt.Errorf("match has at most %d bytes, and limit is from 1 to %d", maxMatch, MaxList)
 	}
-	f.Match = strings.ToLower(f.Match)
+	if _, err := path.Match(f.Match, ""); err != nil && strings.ContainsAny(f.Match, "*?[") {
+		return fmt.Errorf(`match %q is not a valid pattern: write one such as "*.example.com" or "mx[0-9].*"`, f.Match)
+	}
 	return nil
 }
 
@@ -132,8 +137,8 @@ func LevelOf(l slog.Leveler) Level { return Level{strings.ToLower(l.Level().Stri
 
 // decode reads a request. It rejects unknown fields, and parameters that are unknown or given twice.
 func decode[Q any](r *http.Request) (q Q, err error) {
-	body := io.Reader(r.Body)
-	if r.Method == http.MethodGet {
+	body, inURL := io.Reader(r.Body), r.Method == http.MethodGet || r.Method == http.MethodHead
+	if inURL {
 		parameters := map[string]string{}
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
@@ -150,11 +155,11 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 		return q, nil
 	}
 	if f, ok := any(&q).(*Filter); ok {
-		f.Limit = defaultList
+		f.Limit = 1000 // by default
 	}
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil && r.Method == http.MethodGet {
+	if err := d.Decode(&q); err != nil && inURL {
 		return q, fmt.Errorf("wrong parameter in %q: see docs/admin-api.md", r.URL.RawQuery)
 	} else if err != nil {
 		return q, fmt.Errorf("malformed request, see docs/admin-api.md: %w", err)

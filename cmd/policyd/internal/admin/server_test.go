@@ -112,7 +112,7 @@ func TestClientAndServer(t *testing.T) {
 
 	list, err := admin.ListCache.Ask(ctx, path, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
-	require.Equal(t, admin.CacheList{Entries: []dnscache.Entry{{Name: "a&b=c", Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}}, list)
+	require.Equal(t, admin.CacheList{Entries: []dnscache.Entry{{Name: "A&b=c", Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}}, list)
 	list, err = admin.ListCache.Ask(ctx, path, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)
@@ -169,6 +169,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		"POST /v1/log-level {}":              http.StatusMethodNotAllowed,
 		"DELETE /v1/cache/example.com":       http.StatusMethodNotAllowed,
 		"GET /v1/status?x=1":                 http.StatusBadRequest,
+		"HEAD /v1/status?x=1":                http.StatusBadRequest,
+		"HEAD /v1/reload":                    http.StatusMethodNotAllowed,
 		"GET /v1/cache?limit=x":              http.StatusBadRequest,
 		"GET /v1/cache/user@example.com":     http.StatusBadRequest,
 		"GET /v1/cache/a%20b":                http.StatusBadRequest,
@@ -191,6 +193,19 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		}
 		require.Equal(t, "application/json", w.Header().Get("Content-Type"), request)
 		require.Contains(t, w.Body.String(), `{"error":"`, request)
+	}
+}
+
+// "All general-purpose servers MUST support the methods GET and HEAD" (RFC 9110 section 9.1).
+func TestHEADIsAnsweredAsGETIs(t *testing.T) {
+	t.Parallel()
+	h := newFake().server()
+	for _, path := range []string{"/v1/status", "/v1/cache?limit=2", "/v1/cache/example.com", "/v1/query?nexthop=example.com", "/v1/policy?domain=example.com", "/v1/route?domain=example.com"} {
+		get, head := httptest.NewRecorder(), httptest.NewRecorder()
+		h.ServeHTTP(get, httptest.NewRequest(http.MethodGet, path, nil))
+		h.ServeHTTP(head, httptest.NewRequest(http.MethodHead, path, nil))
+		require.Equal(t, http.StatusOK, head.Code, path)
+		require.Equal(t, get.Header(), head.Header(), path)
 	}
 }
 
@@ -252,7 +267,7 @@ func TestAnotherProgramAnswers(t *testing.T) {
 				served <- err
 			}()
 			_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
-			require.ErrorContains(t, err, ": the peer is not an admin API, or has closed the connection: ")
+			require.ErrorContains(t, err, ": no valid answer: the daemon is stopping, or this is not its admin socket: ")
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
 			require.NoError(t, <-served)
