@@ -14,16 +14,14 @@ func systemdListeners(ctx context.Context) []string {
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState,UnitFileState,Listen",
 		"policyd.socket").Output() // where systemd does not run, there is no output
-	state := string(out)
-	if !strings.Contains(state, "ActiveState=active") && !strings.Contains(state, "UnitFileState=enabled") {
+	if !strings.Contains(string(out), "ActiveState=active") && !strings.Contains(string(out), "UnitFileState=enabled") {
 		return nil
 	}
-	return parseListen(state)
+	return parseListen(string(out))
 }
 
 // parseListen reads lines such as "Listen=/run/sock (Stream)".
-func parseListen(text string) []string {
-	var addresses []string
+func parseListen(text string) (addresses []string) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimPrefix(strings.TrimSpace(line), "Listen=")
 		if address, stream := strings.CutSuffix(line, " (Stream)"); stream {

@@ -206,6 +206,10 @@ func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
 	set := l.daemon.loaded.Load()
 	require.Empty(t, set.UnusedListen(set.Server.Listen), "the same address")
 	require.Empty(t, set.UnusedListen(nil), "nothing was passed")
+	none := *set
+	none.Server.Listen = nil
+	require.Empty(t, none.UnusedListen([]string{"127.0.0.1:2526"}), "the listeners of systemd are enough")
+	require.Equal(t, []string{"server.listen: the list is empty, so policyd does not start without listeners from systemd"}, none.UnusedListen(nil))
 }
 
 // SIGTERM ends the process even if a part does not end, for example on a file system that does not answer.

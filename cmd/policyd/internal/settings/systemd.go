@@ -6,11 +6,13 @@ import (
 )
 
 // UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
-// passes, which replace them. passed is empty if systemd passes none.
+// passes, which replace them, or if there are no addresses at all. passed is empty if systemd passes none.
 func (l *Loaded) UnusedListen(passed []string) []string {
-	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
-		func(address string) bool { return slices.Contains(passed, address) })
-	if l.lines["server.listen"] == 0 || len(passed) == 0 || len(unused) == 0 {
+	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen), func(at string) bool { return slices.Contains(passed, at) })
+	switch {
+	case len(l.Server.Listen)+len(passed) == 0:
+		return []string{"server.listen: the list is empty, so policyd does not start without listeners from systemd"}
+	case l.lines["server.listen"] == 0 || len(passed) == 0 || len(unused) == 0:
 		return nil
 	}
 	return []string{"server.listen: " + strings.Join(unused, ", ") +
