@@ -79,8 +79,8 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one per line")
 	set.BoolVar(&f.bulk.Unordered, "unordered", false, "with --stdin: write each result when it is ready")
 	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: skip the domains in this earlier output")
-	set.IntVar(&f.bulk.Jobs, "jobs", 0,
-		"with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
+	set.IntVar(&f.bulk.Jobs, "jobs", 16,
+		"with --stdin: domains checked concurrently; with --no-connect, 256 unless given")
 	set.Uint16Var(&f.SMTPPort, "smtp-port", prefix.SMTPPort, "port of STARTTLS, for tests")
 	_ = set.MarkHidden("smtp-port") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("no-connect", "port25-only")
@@ -94,7 +94,9 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	case f.stdin && len(args) > 0, !f.stdin && len(args) == 0:
 		return errors.New("give either domains or --stdin")
 	case f.Template.Timeout <= 0:
-		return errors.New("--timeout must be positive")
+		return errors.New("--timeout must be positive, such as 30s")
+	case f.bulk.Jobs < 1:
+		return errors.New("--jobs must be at least 1")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
 		if cmd.Flags().Changed(name) && !f.stdin {
@@ -179,10 +181,8 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	o := f.bulk
 	o.Out = cmd.OutOrStdout()
 	o.Progress = &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}
-	if o.Jobs == 0 && f.NoConnect {
+	if f.NoConnect && !cmd.Flags().Changed("jobs") {
 		o.Jobs = 256 // such checks only wait for DNS
-	} else if o.Jobs == 0 {
-		o.Jobs = 16
 	}
 	if f.skipDone != "" {
 		file, err := os.Open(f.skipDone)
@@ -198,5 +198,8 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted: continue with --skip-done")
 	}
-	return cmp.Or[error](err, summary.Write(cmd.ErrOrStderr()), &exit{status: summary.Exit})
+	if err = cmp.Or(err, summary.Write(cmd.ErrOrStderr())); err != nil {
+		return &exit{exitNoAnswer, err}
+	}
+	return &exit{status: summary.Exit}
 }

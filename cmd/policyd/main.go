@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -34,7 +35,7 @@ const (
 	exitOK       = 0
 	exitFailed   = 1
 	exitUsage    = 2 // usage or settings
-	exitNoAnswer = 3 // query: the lookup failed
+	exitNoAnswer = 3 // query and check: the lookup or the test failed, or its result could not be written
 )
 
 // exit is an error with its own exit status. A nil err means that the message has been printed already.
@@ -86,7 +87,24 @@ func newRoot() *cobra.Command {
 	completion.RunE = showHelp // without it, cobra accepts any word as a shell
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	withExitStatus(root)
+	root.InitDefaultHelpCmd()
+	helper, _, _ := root.Find([]string{"help"})
+	helper.Args = func(_ *cobra.Command, args []string) error {
+		found, rest, _ := root.Find(args)
+		return cobra.NoArgs(found, rest)
+	}
+	root.PersistentPreRunE = noneEmpty
 	return root
+}
+
+// noneEmpty refuses a flag without a value, such as one whose value is a variable that is not set.
+func noneEmpty(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if _, usage := pflag.UnquoteUsage(f); f.Value.String() == "" || f.Value.String() == "[]" {
+			err = fmt.Errorf("--%s is empty: leave it out, or give a value: %s", f.Name, usage)
+		}
+	})
+	return err
 }
 
 // withExitStatus gives errors of a command and of its subcommands exit status 1, unless they have their own. An error

@@ -75,10 +75,6 @@ func (c *common) queryLive(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return showEach(cmd, len(args), func(i int) (explain.Result, error) {
-		x, err := admin.Explain.Ask(cmd.Context(), socket, admin.Nexthop{Nexthop: args[i]})
-		if err != nil {
-			err = &exit{exitNoAnswer, err} // 1 would mean that no policy applies
-		}
-		return x, err
+		return admin.Explain.Ask(cmd.Context(), socket, admin.Nexthop{Nexthop: args[i]})
 	}, (*screen).explanation)
 }

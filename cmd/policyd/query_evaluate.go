@@ -38,7 +38,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	quiet := slog.New(slog.DiscardHandler)
 	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
-		return nil, err
+		return nil, &exit{exitUsage, err}
 	}
 	l.Cache.StateDir = "" // nothing is kept
 	cache, site := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch}), postfix.New(l.Site(quiet))

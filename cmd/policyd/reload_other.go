@@ -16,16 +16,15 @@ func (c *common) readByDaemon(cmd *cobra.Command, socket string) error {
 	if err != nil {
 		return err
 	}
-	given, err := os.Stat(c.config)
-	read, e := os.Stat(st.Settings.File)
-	if err == nil && e == nil && os.SameFile(given, read) {
+	given, _ := os.Stat(c.config)
+	read, _ := os.Stat(st.Settings.File)
+	if os.SameFile(given, read) { // false if either cannot be read
 		return nil
 	}
-	reads := cmp.Or(st.Settings.File, "no settings file")
+	other := "the daemon has reloaded " + cmp.Or(st.Settings.File, "no settings file") + "; it does not read " + c.config
 	if _, err := c.load(cmd); err != nil {
-		return &exit{exitUsage, fmt.Errorf("the daemon has reloaded %s; it does not read %s, which has mistakes:\n%s",
-			reads, c.config, err.Error())}
+		return &exit{exitUsage, fmt.Errorf("%s, which has mistakes:\n%s", other, err.Error())}
 	}
-	cmd.PrintErrf("policyd: warning: the daemon has reloaded %s; it does not read %s\n", reads, c.config)
+	cmd.PrintErrln("policyd: warning: " + other)
 	return nil
 }

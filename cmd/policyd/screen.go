@@ -60,17 +60,14 @@ func showEach[T interface{ Exit() int }](
 	worst := exitOK
 	for i := range n {
 		r, err := result(i)
-		if err != nil {
-			return err
+		if err == nil {
+			err = show(cmd, r, func(s *screen, r T) {
+				s.WriteString(wordsIf(i > 0, "\n"))
+				text(s, r)
+			})
 		}
-		err = show(cmd, r, func(s *screen, r T) {
-			if i > 0 {
-				s.linef("")
-			}
-			text(s, r)
-		})
 		if err != nil {
-			return err
+			return &exit{exitNoAnswer, err} // 1 would be a result, such as that no policy applies
 		}
 		worst = max(worst, r.Exit())
 	}

@@ -12,6 +12,9 @@ import (
 
 // usageMistake rewords a message of the command line parser and adds what to write instead.
 func usageMistake(cmd *cobra.Command, message string) string {
+	if cmd.Name() == "help" {
+		cmd, _, _ = cmd.Root().Find(cmd.Flags().Args()) // the command whose help was asked for
+	}
 	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
 		flags, _, _ = strings.Cut(flags, "]")
 		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
@@ -32,8 +35,7 @@ func suggestion(cmd *cobra.Command, message string) string {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	_, quoted, _ := strings.Cut(message, `"`)
-	word, _, _ := strings.Cut(quoted, `"`)
+	word := strings.Split(message+`""`, `"`)[1]
 	if flag, unknown := strings.CutPrefix(message, "unknown flag: "); unknown {
 		word = flag
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
@@ -41,7 +43,7 @@ func suggestion(cmd *cobra.Command, message string) string {
 	switch near := text.Nearest(word, names); {
 	case near != "" && near != word:
 		return ": did you mean " + near + "?"
-	case strings.HasPrefix(message, "invalid argument") && !strings.Contains(message, " flag: "):
+	case len(names) > 0 && !strings.Contains(message, "flag"):
 		return ": use one of " + strings.Join(names, ", ")
 	}
 	return ""

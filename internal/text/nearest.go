@@ -6,6 +6,7 @@ import "strings"
 // count as the same, and so do "_" and "-".
 func Nearest(word string, candidates []string) string {
 	const lettersPerMistake, maxMistakes = 3, 5
+	fold := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
 	word = fold(word)
 	for n := range min(max(len(word)/lettersPerMistake, 1), maxMistakes) + 1 {
 		for _, c := range candidates {
@@ -16,8 +17,6 @@ func Nearest(word string, candidates []string) string {
 	}
 	return ""
 }
-
-func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
 
 // near reports whether a becomes b when at most n letters are inserted, deleted, replaced or swapped with their
 // neighbour.

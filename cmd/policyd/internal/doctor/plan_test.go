@@ -59,6 +59,17 @@ func linesOf(t *testing.T, version string, change func(*settings.Settings)) (Lin
 	return MakeLines(t.Context(), s.made())
 }
 
+// The README shows all lines for main.cf except those for port 26.
+func TestTheREADMEHasTheLines(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../../../README.md")
+	require.NoError(t, err)
+	_, lines, _ := strings.Cut(string(readme), "## The lines for Postfix")
+	for _, r := range writtenRules() {
+		require.Contains(t, lines, "\n"+r.Name+" = "+r.Value+"\n")
+	}
+}
+
 func TestMakeLines(t *testing.T) {
 	t.Parallel()
 	lines := func(version string, change func(*settings.Settings)) Lines {
