@@ -77,7 +77,7 @@ func (c *common) daemon(cmd *cobra.Command) (socket string, err error) {
 	}
 	l, err := c.load(cmd)
 	if l.Admin.Socket == "" {
-		return "", &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart it")}
+		return "", &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart")}
 	}
 	if err != nil && !c.quiet {
 		cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + l.Admin.Socket + "\n" +

@@ -21,10 +21,10 @@ func (c *common) readByDaemon(cmd *cobra.Command, socket string) error {
 	if os.SameFile(given, read) { // false if either cannot be read
 		return nil
 	}
-	other := "the daemon has reloaded " + cmp.Or(st.Settings.File, "no settings file") + "; it does not read " + c.config
+	note := "the daemon has reloaded " + cmp.Or(st.Settings.File, "no settings file") + "; it does not read " + c.config
 	if _, err := c.load(cmd); err != nil {
-		return &exit{exitUsage, fmt.Errorf("%s, which has mistakes:\n%s", other, err.Error())}
+		return &exit{exitUsage, fmt.Errorf("%s, which has mistakes:\n%s", note, err.Error())}
 	}
-	cmd.PrintErrln("policyd: warning: " + other)
+	cmd.PrintErrln("policyd: warning: " + note)
 	return nil
 }

@@ -82,7 +82,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	case ctx.Err() != nil:
 		return answer, fmt.Errorf("%s: no answer in time: %w", socket, ctx.Err())
 	}
-	return answer, fmt.Errorf("%s: no valid answer: the daemon is stopping, or this is not its admin socket: %w", socket, err)
+	return answer, fmt.Errorf("%s: no answer: the daemon is stopping, or this is not its admin socket: %w", socket, err)
 }
 
 // DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.

@@ -267,7 +267,7 @@ func TestAnotherProgramAnswers(t *testing.T) {
 				served <- err
 			}()
 			_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
-			require.ErrorContains(t, err, ": no valid answer: the daemon is stopping, or this is not its admin socket: ")
+			require.ErrorContains(t, err, ": no answer: the daemon is stopping, or this is not its admin socket: ")
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
 			require.NoError(t, <-served)
