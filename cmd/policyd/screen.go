@@ -62,7 +62,7 @@ func showEach[T interface{ Exit() int }](
 		r, err := result(i)
 		if err == nil {
 			err = show(cmd, r, func(s *screen, r T) {
-				s.WriteString(wordsIf(i > 0, "\n"))
+				_, _ = s.WriteString(wordsIf(i > 0, "\n"))
 				text(s, r)
 			})
 		}
