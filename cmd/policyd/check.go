@@ -93,10 +93,8 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	switch {
 	case f.stdin && len(args) > 0, !f.stdin && len(args) == 0:
 		return errors.New("give either domains or --stdin")
-	case f.Template.Timeout <= 0:
-		return errors.New("--timeout must be positive, such as 30s")
-	case f.bulk.Jobs < 1:
-		return errors.New("--jobs must be at least 1")
+	case f.Template.Timeout <= 0 || f.bulk.Jobs < 1:
+		return errors.New("--timeout must be positive, such as 30s, and --jobs at least 1")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
 		if cmd.Flags().Changed(name) && !f.stdin {
