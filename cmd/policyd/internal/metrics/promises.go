@@ -18,7 +18,7 @@ func collectPromises(ch chan<- prometheus.Metric, st status.Status) {
 	number(ch, "promises_held", "Domains whose mail waits because their promise is missing.", promises.Held)
 	number(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
 	number(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
-		one(st.Fleet == nil || shared.Up))
+		map[bool]int{true: 1}[st.Fleet == nil || shared.Up])
 	records := map[string]uint64{"sent": shared.Sent, "merged": shared.Merged}
 	for reason, n := range shared.Ignored {
 		records[string(reason)] = n
