@@ -178,9 +178,9 @@ func TestFleet(t *testing.T) {
 	b := f.start(t, "b", key)
 	eventually(t, "b merges the records", func() bool { return b.status(t).Fleet.Merged >= 3 })
 	require.Equal(t, secureSTS("fleet.test"), b.ask(t, "fleet.test"), "the first contact of a new node is protected")
-	stranger := f.start(t, "stranger", other)
-	eventually(t, "records of another key are counted", func() bool { return stranger.status(t).Fleet.Ignored["mac"] >= 3 })
-	require.Equal(t, "NOTFOUND", strings.TrimSpace(stranger.ask(t, "fleet.test")))
+	otherSite := f.start(t, "other", other)
+	eventually(t, "records of another key are counted", func() bool { return otherSite.status(t).Fleet.Ignored["mac"] >= 3 })
+	require.Equal(t, "NOTFOUND", strings.TrimSpace(otherSite.ask(t, "fleet.test")))
 
 	require.NoError(t, store.Process.Signal(syscall.SIGSTOP))
 	eventually(t, "a hung store is noticed", func() bool { return a.status(t).down() && b.status(t).down() })

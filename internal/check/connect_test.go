@@ -79,9 +79,9 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	}
 	answers := smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}
 	for name, c := range map[string]struct {
-		heard []smtptls.Transcript
-		known []netip.Addr // addresses that have answered before
-		code  string
+		transcripts []smtptls.Transcript
+		known       []netip.Addr // addresses that have answered before
+		code        string
 	}{
 		"IPv6 only, and IPv4 has answered elsewhere": {[]smtptls.Transcript{silent(v6)}, []netip.Addr{v4}, "port25-untested"},
 		"IPv6 only, and IPv6 has answered elsewhere": {[]smtptls.Transcript{silent(v6)}, []netip.Addr{v6}, "port25-timeout"},
@@ -96,10 +96,10 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 				d.endpoints.accepted.Store(portFamilyOf(netip.AddrPortFrom(a, 25)), true)
 			}
 			h := &host{report: report.Host{Host: "starttls-a.example.com"}}
-			for i := range c.heard {
-				h.addrs = append(h.addrs, c.heard[i].Addr.Addr())
+			for i := range c.transcripts {
+				h.addrs = append(h.addrs, c.transcripts[i].Addr.Addr())
 			}
-			d.judgePort(h, &port{number: 25, codes: "port25-", transcripts: c.heard})
+			d.judgePort(h, &port{number: 25, codes: "port25-", transcripts: c.transcripts})
 			require.Len(t, d.report.Findings, 1)
 			require.Equal(t, c.code, d.report.Findings[0].Code)
 		})

@@ -47,8 +47,8 @@ func TestEpochEndsTheProtection(t *testing.T) {
 	})
 }
 
-// An answer that was in flight when the epoch changed does not belong to the new one.
-func TestEpochChangesInFlight(t *testing.T) {
+// An answer that was on its way when the epoch changed does not belong to the new one.
+func TestEpochChangesDuringALookup(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 2 * time.Second
 		first, second := make(chan string, 1), make(chan string, 1)

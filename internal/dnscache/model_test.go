@@ -80,8 +80,8 @@ func (m *model) sweep() {
 	}
 }
 
-// world has a cache, its scripted resolver, and the model.
-type world struct {
+// comparison has a cache, its scripted resolver, and the model.
+type comparison struct {
 	rand  *rand.Rand
 	cache *Cache
 	next  *facts
@@ -92,8 +92,8 @@ type world struct {
 	secure map[dns.Question]*dns.RRset
 }
 
-func newWorld(seed uint64) *world {
-	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), model: map[dns.Question]*model{}, secure: map[dns.Question]*dns.RRset{}}
+func newComparison(seed uint64) *comparison {
+	w := &comparison{rand: rand.New(rand.NewPCG(seed, 1)), model: map[dns.Question]*model{}, secure: map[dns.Question]*dns.RRset{}}
 	w.next = &facts{}
 	w.next.set(w.say)
 	w.cache = New(w.next, Options{Epoch: w.next.now})
@@ -106,7 +106,7 @@ func newWorld(seed uint64) *world {
 }
 
 // say makes up an answer.
-func (w *world) say(q dns.Question) (*dns.RRset, error) {
+func (w *comparison) say(q dns.Question) (*dns.RRset, error) {
 	w.said = nil
 	if w.rand.IntN(3) == 0 {
 		return fails(q)
@@ -121,14 +121,14 @@ func (w *world) say(q dns.Question) (*dns.RRset, error) {
 	return w.said, nil
 }
 
-func (w *world) question() (dns.Question, *model, dns.Effort) {
+func (w *comparison) question() (dns.Question, *model, dns.Effort) {
 	q := dns.Question{Name: []string{"a.example", "b.example"}[w.rand.IntN(2)], Type: []dns.Type{dns.TypeMX, dns.TypeTLSA, dns.TypeA}[w.rand.IntN(3)]}
 	m := w.model[q]
 	return q, m, dns.Effort{Untrusted: w.rand.IntN(4) == 0}
 }
 
 // step does something at random, in the cache and in the model, and compares.
-func (w *world) step(t *testing.T) string {
+func (w *comparison) step(t *testing.T) string {
 	t.Helper()
 	q, m, effort := w.question()
 	before := w.next.queries()
@@ -193,7 +193,7 @@ func (w *world) step(t *testing.T) string {
 	}
 }
 
-func (w *world) learn(q dns.Question, m *model) *dns.RRset {
+func (w *comparison) learn(q dns.Question, m *model) *dns.RRset {
 	live := w.secure[q] != nil && time.Now().Before(w.secure[q].Expires)
 	if w.said != nil && w.said.Status == dns.Secure && (!w.said.Stale || !live) {
 		w.secure[q] = w.said
@@ -203,7 +203,7 @@ func (w *world) learn(q dns.Question, m *model) *dns.RRset {
 
 // compare checks a result against the model, and, whatever the model says, that it is never weaker than the freshest
 // facts that were secure and are live, and never older than they may be.
-func (w *world) compare(t *testing.T, q dns.Question, got *dns.RRset, err error, want *dns.RRset) {
+func (w *comparison) compare(t *testing.T, q dns.Question, got *dns.RRset, err error, want *dns.RRset) {
 	t.Helper()
 	require.Equal(t, want == nil, err != nil)
 	require.Equal(t, want, got)
@@ -225,7 +225,7 @@ func TestCacheModel(t *testing.T) {
 	const seeds, steps = 100, 300
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(seed)
+			w := newComparison(seed)
 			var done []string
 			defer func() {
 				if t.Failed() {

@@ -30,9 +30,9 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// world implements every source: its answers can be changed, and it answers from memory, like a cache that has
+// fakeSources implements every source: its answers can be changed, and it answers from memory, like a cache that has
 // everything.
-type world struct {
+type fakeSources struct {
 	answers map[string]*dns.RRset // "MX example.com"; a name that is missing is a denial
 	failing map[string]bool
 	missing map[string]bool // not cached
@@ -46,7 +46,7 @@ type world struct {
 	denial map[string]*dns.RRset
 }
 
-func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+func (w *fakeSources) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	key := q.Type.String() + " " + q.Name
 	switch {
 	case w.missing[key]:
@@ -65,44 +65,44 @@ func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RR
 	return w.denial[key], nil
 }
 
-func (w *world) Own(_ context.Context, domain string, _ dns.Effort) (bool, string, error) {
+func (w *fakeSources) Own(_ context.Context, domain string, _ dns.Effort) (bool, string, error) {
 	return w.own[domain], "mydestination", nil
 }
-func (w *world) RelayHost(context.Context, string, dns.Effort) (bool, error) {
+func (w *fakeSources) RelayHost(context.Context, string, dns.Effort) (bool, error) {
 	return false, nil
 }
-func (w *world) OwnHost(string) bool               { return false }
-func (w *world) OwnAddr(a netip.Addr) bool         { return w.ownAddr[a] }
-func (w *world) Verdict(host string) probe.Verdict { return w.verdict[host] }
+func (w *fakeSources) OwnHost(string) bool               { return false }
+func (w *fakeSources) OwnAddr(a netip.Addr) bool         { return w.ownAddr[a] }
+func (w *fakeSources) Verdict(host string) probe.Verdict { return w.verdict[host] }
 
-type worldSTS struct{ *world }
+type fakeSTS struct{ *fakeSources }
 
-func (w worldSTS) Lookup(context.Context, string, dns.Effort) mtasts.Result { return w.sts }
+func (w fakeSTS) Lookup(context.Context, string, dns.Effort) mtasts.Result { return w.sts }
 
-func newWorld() *world {
-	return &world{
+func newFakeSources() *fakeSources {
+	return &fakeSources{
 		answers: map[string]*dns.RRset{}, failing: map[string]bool{}, missing: map[string]bool{}, denial: map[string]*dns.RRset{},
 		sts: mtasts.Result{State: mtasts.Absent}, verdict: map[string]probe.Verdict{}, own: map[string]bool{}, ownAddr: map[netip.Addr]bool{},
 	}
 }
 
 // engine finds decisions without remembering anything.
-func (w *world) engine() gather.Engine {
-	return gather.Engine{Resolver: starting{w}, STS: worldSTS{w}, Verdict: w.Verdict, Site: w}
+func (w *fakeSources) engine() gather.Engine {
+	return gather.Engine{Resolver: starting{w}, STS: fakeSTS{w}, Verdict: w.Verdict, Site: w}
 }
 
-func (w *world) sources() lookup.Sources {
+func (w *fakeSources) sources() lookup.Sources {
 	return lookup.Sources{Engine: w.engine(), Version: func() uint64 { return 0 }}
 }
 
-func (w *world) service(set lookup.Settings) *lookup.Service {
+func (w *fakeSources) service(set lookup.Settings) *lookup.Service {
 	version := func() uint64 { return 1 + w.version }
 	src := w.sources()
 	src.Version = version
 	return lookup.New(src, set, slog.New(slog.DiscardHandler))
 }
 
-func (w *world) settings() lookup.Settings {
+func (w *fakeSources) settings() lookup.Settings {
 	return lookup.Settings{
 		Wait:   200 * time.Millisecond,
 		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26Mode: policy.PortProbe, Port26: 26, Transport: "smtps26"},
@@ -110,7 +110,7 @@ func (w *world) settings() lookup.Settings {
 }
 
 // change makes one random change.
-func (w *world) change(r *rand.Rand) {
+func (w *fakeSources) change(r *rand.Rand) {
 	hosts := []string{"smtps-a.example.com", "smtps-b.example.com", "starttls-c.example.com", "mx.example.com"}
 	host := hosts[r.IntN(len(hosts))]
 	status := []dns.Status{dns.Secure, dns.Insecure}[r.IntN(2)]
@@ -149,7 +149,7 @@ func (w *world) change(r *rand.Rand) {
 }
 
 // fresh gathers and decides without remembering anything.
-func (w *world) fresh(set lookup.Settings, request string) string {
+func (w *fakeSources) fresh(set lookup.Settings, request string) string {
 	m, key, _ := strings.Cut(request, " ")
 	e := w.engine()
 	if m == "transport" {
@@ -170,7 +170,7 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 func TestTheMemoNeverAnswersForOtherFacts(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
-	w := newWorld()
+	w := newFakeSources()
 	set := w.settings()
 	old := w.service(set)
 	answers := map[string]int{}
@@ -190,12 +190,12 @@ func TestTheMemoNeverAnswersForOtherFacts(t *testing.T) {
 			answers[want]++
 		}
 	}
-	require.Greater(t, len(answers), 20, "the world was too dull to show anything")
+	require.Greater(t, len(answers), 20, "too few different answers to show anything")
 }
 
 func TestTheMemoHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	w.failing["MX example.com"] = true
 	s := w.service(w.settings())
 	require.Equal(t, "TEMP MX lookup for example.com failed: SERVFAIL", ask(s, "tls-policy example.com"))
@@ -213,7 +213,7 @@ func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{"transport user@example.com", "tls-policy example.com"} {
 		for _, hosts := range []int{5, 4096} {
-			w := newWorld()
+			w := newFakeSources()
 			rrset := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure}
 			for i := range hosts {
 				rrset.Records = append(rrset.MX(), dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
@@ -237,7 +237,7 @@ func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 // made under.
 func TestNothingKeepsPreviousSettings(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
 	set := w.settings()
 	var previous []weak.Pointer[byte]
@@ -280,7 +280,7 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 			looks.Add(1)
 			return cache.Lookup(ctx, q, dns.Effort{CacheOnly: true})
 		})
-		sts := worldSTS{newWorld()}
+		sts := fakeSTS{newFakeSources()}
 		version := func() uint64 { return cache.Version() + sts.version }
 		set := settings()
 		set.Policy.MTASTS = true
@@ -348,7 +348,7 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 
 // BenchmarkCached counts the allocations of a lookup whose facts are all at hand.
 func BenchmarkCached(b *testing.B) {
-	w := newWorld()
+	w := newFakeSources()
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
 	h := w.service(w.settings())
 	b.ReportAllocs()
@@ -361,7 +361,7 @@ func BenchmarkCached(b *testing.B) {
 // otherwise once it is known.
 func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	const a, b = "mx-a.example.com", "mx-b.example.com"
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: a}, {Host: b}}}
 	for _, host := range []string{a, b} {
@@ -382,7 +382,7 @@ func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
 // TestAnAnswerThatRestsOnAFailureIsNotRemembered: a failure ends by itself, without a change of the version.
 func TestAnAnswerThatRestsOnAFailureIsNotRemembered(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	const a, b = "mx-a.example.com", "mx-b.example.com"
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: a}, {Host: b}}}
 	for _, host := range []string{a, b} {

@@ -21,7 +21,7 @@ import (
 // does: each TLS-policy lookup, even one that is answered from the memo.
 func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	for i := range 25 {
 		domain := fmt.Sprintf("d%d.example", i)
 		rrset := &dns.RRset{Name: domain, Owner: domain, Type: dns.TypeMX, Status: dns.Insecure}
@@ -98,7 +98,7 @@ func TestProbesDependOnTheSite(t *testing.T) {
 		"cannot be read":           {site{err: errors.New("postconf failed")}, nil},
 		"no site":                  {nil, nil},
 	} {
-		w := newWorld()
+		w := newFakeSources()
 		w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: mx}}}
 		var wanted []string
 		src := w.sources()

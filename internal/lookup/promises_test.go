@@ -18,7 +18,7 @@ import (
 )
 
 // remembering are the sources of a service that remembers promises.
-func (w *world) remembering(memory *promises.Store) lookup.Sources {
+func (w *fakeSources) remembering(memory *promises.Store) lookup.Sources {
 	src := w.sources()
 	src.History, src.Promised, src.Version = memory.History, memory.Observe, func() uint64 { return 1 + w.version }
 	return src
@@ -28,7 +28,7 @@ func (w *world) remembering(memory *promises.Store) lookup.Sources {
 func TestAHeldNextHop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, log := newWorld(), &testkit.Log{}
+		w, log := newFakeSources(), &testkit.Log{}
 		mx := func(host string) {
 			w.version++
 			w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: host}}}
@@ -62,7 +62,7 @@ func TestAHeldNextHop(t *testing.T) {
 // TestAnUntrustedSenderCannotMakeAPromise: a transport lookup records nothing.
 func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newFakeSources()
 	w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: "smtps-a.example.com"}}}
 	memory := promises.New(promises.Options{})
 	s := lookup.New(w.remembering(memory), w.settings(), slog.New(slog.DiscardHandler))
@@ -88,7 +88,7 @@ func (r *trust) Validates(_ context.Context, e dns.Effort) (bool, error) {
 func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, log := newWorld(), &testkit.Log{}
+		w, log := newFakeSources(), &testkit.Log{}
 		show := func(status dns.Status, host string) {
 			w.version++
 			set := func(name string, typ dns.Type, r dns.RRset) {

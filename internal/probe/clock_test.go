@@ -17,17 +17,17 @@ func TestClockJumps(t *testing.T) {
 		for _, state := range []State{Open, Closed} {
 			t.Run(name+", "+state.String(), func(t *testing.T) {
 				t.Parallel()
-				run(t, func(t *testing.T, w *world, p *Prober) {
+				run(t, func(t *testing.T, w *network, p *Prober) {
 					w.host(mx, map[State]func(*smtptls.Transcript){Open: good, Closed: refusing}[state], "8.8.8.8")
 					ask(p, mx)
 					pass(time.Second)
 					require.Equal(t, state, ask(p, mx).State)
 					p.hosts.Lock()
 					h, now := p.hosts.Records[mx], wallClock().Add(jump)
-					believed, wait := h.valid(now), h.wait(now)
+					valid, wait := h.valid(now), h.wait(now)
 					p.hosts.Unlock()
 					if jump != time.Hour { // that is well within the life of a verdict
-						require.Equal(t, Unknown, believed.State)
+						require.Equal(t, Unknown, valid.State)
 					}
 					require.LessOrEqual(t, wait, probeInterval)
 				})

@@ -12,7 +12,7 @@ import (
 
 func TestEgressFilter(t *testing.T) {
 	t.Parallel()
-	ask := func(p *Prober, w *world, from, n int, like func(*smtptls.Transcript)) {
+	ask := func(p *Prober, w *network, from, n int, like func(*smtptls.Transcript)) {
 		for i := range n {
 			w.host(mxn(from+i), like, fmt.Sprintf("9.%d.%d.1", from, i))
 			p.Want(mxn(from + i))
@@ -22,7 +22,7 @@ func TestEgressFilter(t *testing.T) {
 	const noticed, cleared = "appears to be blocked", "succeed again"
 	t.Run("many hosts in many networks are silent", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			ask(p, w, 0, 4, silent)
 			require.False(t, p.Stats().EgressFiltered)
 			ask(p, w, 120, 5, silent)
@@ -37,7 +37,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("one network proves nothing", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			for i := range 10 {
 				w.host(mxn(i), silent, fmt.Sprintf("8.8.8.%d", i+1))
 				p.Want(mxn(i))
@@ -48,7 +48,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("nor does one host of many addresses", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			for i := range 10 {
 				w.host(mx, silent, fmt.Sprintf("8.8.%d.1", i+1))
 				p.Probe(t.Context(), mx)
@@ -59,7 +59,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("a refusal is an answer", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			ask(p, w, 0, 120, refusing)
 			ask(p, w, 120, 4, silent)
 			require.False(t, p.Stats().EgressFiltered)
@@ -67,7 +67,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("the host wanted last does not wait for 120 silent ones", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			ask(p, w, 0, 9, silent)
 			require.True(t, p.Stats().EgressFiltered)
 			w.host(mx, good, "8.8.8.8")
@@ -85,7 +85,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("nor any number while a host is open", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			w.host(mx, good, "8.8.8.8")
 			p.Want(mx)
 			pass(time.Second)
@@ -95,7 +95,7 @@ func TestEgressFilter(t *testing.T) {
 	})
 	t.Run("nor hosts that accept the connection and break their promise", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			ask(p, w, 60, 10, plain)
 			require.False(t, p.Stats().EgressFiltered)
 		})

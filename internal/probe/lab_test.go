@@ -14,8 +14,8 @@ import (
 	"github.com/policyd/policyd/internal/testkit"
 )
 
-// world is a network and a DNS for a Prober, without sockets.
-type world struct {
+// network is a fake network and a fake DNS for a Prober, without sockets.
+type network struct {
 	mu      sync.Mutex
 	addrs   map[string][]netip.Addr // the addresses of hosts; other hosts do not exist
 	broken  bool                    // no lookup succeeds
@@ -25,11 +25,11 @@ type world struct {
 	log     testkit.Log
 }
 
-func newWorld() *world {
-	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*smtptls.Transcript){}, talks: map[string][]time.Time{}}
+func newNetwork() *network {
+	return &network{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*smtptls.Transcript){}, talks: map[string][]time.Time{}}
 }
 
-func (w *world) Start(_ context.Context, q dns.Question, _ dns.Effort) *dns.Call {
+func (w *network) Start(_ context.Context, q dns.Question, _ dns.Effort) *dns.Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	call := &dns.Call{Question: q, Done: make(chan struct{}), RRset: &dns.RRset{Status: dns.Insecure}}
@@ -46,7 +46,7 @@ func (w *world) Start(_ context.Context, q dns.Question, _ dns.Effort) *dns.Call
 }
 
 // host gives a host addresses that behave like this.
-func (w *world) host(name string, like func(*smtptls.Transcript), addrs ...string) {
+func (w *network) host(name string, like func(*smtptls.Transcript), addrs ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.addrs[name] = nil
@@ -57,7 +57,7 @@ func (w *world) host(name string, like func(*smtptls.Transcript), addrs ...strin
 	}
 }
 
-func (w *world) talk(ctx context.Context, d smtptls.Dialogue) smtptls.Transcript {
+func (w *network) talk(ctx context.Context, d smtptls.Dialogue) smtptls.Transcript {
 	w.mu.Lock()
 	w.talks[d.Host] = append(w.talks[d.Host], time.Now())
 	like, takes := w.answers[d.Addr.Addr()], w.takes
@@ -73,21 +73,21 @@ func (w *world) talk(ctx context.Context, d smtptls.Dialogue) smtptls.Transcript
 	return t
 }
 
-func (w *world) count(host string) int {
+func (w *network) count(host string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.talks[host])
 }
 
 // hosts is how many hosts have been connected to.
-func (w *world) hosts() int {
+func (w *network) hosts() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.talks)
 }
 
 // waits are the times between the connections to a host.
-func (w *world) waits(host string) (waits []time.Duration) {
+func (w *network) waits(host string) (waits []time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, at := range w.talks[host][1:] {
@@ -117,11 +117,11 @@ func plain(t *smtptls.Transcript) {
 	t.Failed, t.Cause, t.Why = smtptls.StepTLS, smtptls.Plaintext, "TLS handshake: the host speaks in the clear: 220"
 }
 
-func (w *world) options() Options {
+func (w *network) options() Options {
 	return Options{Port: 26, Resolver: w, Logger: w.log.Logger()}
 }
 
-func (w *world) prober(t *testing.T, o Options) *Prober {
+func (w *network) prober(t *testing.T, o Options) *Prober {
 	t.Helper()
 	p := New(o)
 	p.dialogue = w.talk
@@ -129,10 +129,10 @@ func (w *world) prober(t *testing.T, o Options) *Prober {
 }
 
 // run runs a test in a synctest bubble with a running prober.
-func run(t *testing.T, test func(t *testing.T, w *world, p *Prober)) {
+func run(t *testing.T, test func(t *testing.T, w *network, p *Prober)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newNetwork()
 		p := w.prober(t, w.options())
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup

@@ -21,7 +21,7 @@ func TestEachAddressCountsAsAConnection(t *testing.T) {
 	}{"16 addresses": {MaxAddresses, nil}, "8 addresses, and Postfix connects too": {MaxAddresses / 2, fakePostfix{}}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run(t, func(t *testing.T, w *world, p *Prober) {
+			run(t, func(t *testing.T, w *network, p *Prober) {
 				o := w.options()
 				o.Postfix = c.postfix
 				p.Configure(o)
@@ -63,7 +63,7 @@ func TestVerdictsOfOtherSettingsAreForgotten(t *testing.T) {
 		for _, state := range []State{Open, Closed} {
 			t.Run(name+", "+state.String(), func(t *testing.T) {
 				t.Parallel()
-				run(t, func(t *testing.T, w *world, p *Prober) {
+				run(t, func(t *testing.T, w *network, p *Prober) {
 					o := w.options()
 					o.Special = true
 					p.Configure(o)
@@ -83,7 +83,7 @@ func TestVerdictsOfOtherSettingsAreForgotten(t *testing.T) {
 // No number of reads of the transport map causes a connection, or takes room from hosts that mail goes to.
 func TestReadingVerdictsCausesNothing(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		for i := range 25 * 32 {
 			w.host(mxn(i), silent, fmt.Sprintf("9.%d.%d.1", i/250, i%250))
@@ -120,7 +120,7 @@ func TestReadingVerdictsCausesNothing(t *testing.T) {
 // The verdict of Postfix is needed for an open host, and the reason names every address that is not allowed.
 func TestPostfixJudgesAndTheReasonNamesEveryAddress(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	o := w.options()
 	o.Postfix, o.Helo = fakePostfix{}, "mail.example.com"
 	p := w.prober(t, o)
@@ -164,7 +164,7 @@ func TestAnOpenHostNeedsAVerdictOnEveryAddressThatAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run(t, func(t *testing.T, w *world, p *Prober) {
+			run(t, func(t *testing.T, w *network, p *Prober) {
 				for _, first := range []string{"8.8.8.8", "8.8.4.4"} {
 					w.host(mx, good, "8.8.8.8", "8.8.4.4")
 					w.host("smtps-x.example", c.like, first)

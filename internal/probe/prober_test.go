@@ -15,7 +15,7 @@ import (
 
 func TestWantCausesAProbeAndNeverWaits(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.takes = 5 * time.Second
 		w.host(mx, good, "8.8.8.8", "2600::1")
 		began := time.Now()
@@ -35,7 +35,7 @@ func TestWantCausesAProbeAndNeverWaits(t *testing.T) {
 
 func TestWhatMakesNoPromiseIsNotProbed(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		for _, name := range []string{"", ".", "mx.example.com", "starttls-a.example.com", "smtps.example.com", "smtps-.example.com", "smtps-a b.example.com", `smtps-a\046b.example.com`, "smtps-a..com", "192.0.2.1", "smtps-ä.example.com"} {
 			require.Equal(t, Verdict{}, ask(p, name), name)
 			require.Equal(t, Unknown, p.Probe(t.Context(), name).State, name)
@@ -48,7 +48,7 @@ func TestWhatMakesNoPromiseIsNotProbed(t *testing.T) {
 
 func TestOpenHostIsProbedAfterUse(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		ask(p, mx)
 		pass(time.Second)
@@ -81,7 +81,7 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run(t, func(t *testing.T, w *world, p *Prober) {
+			run(t, func(t *testing.T, w *network, p *Prober) {
 				w.host(mx, good, "8.8.8.8")
 				ask(p, mx)
 				pass(time.Second)
@@ -98,7 +98,7 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 	}
 	t.Run("an immediate retry", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(t *testing.T, w *world, p *Prober) {
+		run(t, func(t *testing.T, w *network, p *Prober) {
 			w.host(mx, good, "8.8.8.8")
 			ask(p, mx)
 			pass(2 * time.Second)
@@ -114,7 +114,7 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 
 func TestClosedHostBacksOff(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, plain, "8.8.8.8")
 		ask(p, mx)
 		pass(time.Second)
@@ -148,7 +148,7 @@ func TestClosedHostBacksOff(t *testing.T) {
 
 func TestClosedHostThatIsNotWantedIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, plain, "8.8.8.8")
 		ask(p, mx)
 		pass(20 * time.Hour)
@@ -161,7 +161,7 @@ func TestClosedHostThatIsNotWantedIsLeftAlone(t *testing.T) {
 
 func TestCertificateBoundsAnOpenVerdict(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		end := time.Now().Add(30 * time.Minute)
 		w.host(mx, goodUntil(end), "8.8.8.8")
 		ask(p, mx)
@@ -181,7 +181,7 @@ func TestCertificateBoundsAnOpenVerdict(t *testing.T) {
 
 func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.broken = true
 		w.host(mx, good, "8.8.8.8")
 		ask(p, mx)
@@ -214,7 +214,7 @@ func TestVerdictFromTheFutureIsNotUsed(t *testing.T) {
 func TestProbeNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newNetwork()
 		w.takes = time.Second
 		w.host(mx, good, "8.8.8.8")
 		w.host("smtps-b.example.com", refusing, "8.8.4.4")
@@ -239,7 +239,7 @@ func TestProbeNow(t *testing.T) {
 
 func TestConfigure(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		ask(p, mx)
 		pass(time.Second)
@@ -255,7 +255,7 @@ func TestConfigure(t *testing.T) {
 		o := w.options()
 		o.Port = 2626
 		p.Configure(o)
-		require.Equal(t, Unknown, ask(p, mx).State, "another port is another world")
+		require.Equal(t, Unknown, ask(p, mx).State, "a verdict is about one port")
 		w.host(mx, silent, "8.8.8.8")
 		pass(10 * time.Second)
 		require.NotEqual(t, Open, ask(p, mx).State, "what the old probe found is thrown away")
@@ -267,7 +267,7 @@ func TestConfigure(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newNetwork()
 		w.host(mx, good, "8.8.8.8")
 		p := w.prober(t, w.options())
 		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
@@ -289,7 +289,7 @@ func TestBounds(t *testing.T) {
 
 func TestUntrustedSendersCauseNoProbe(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		for i := range 1000 {
 			w.host(mxn(i), plain, fmt.Sprintf("8.8.8.%d", i%250+1))
 			w.host(mxn(5000+i), plain, fmt.Sprintf("9.%d.%d.1", i%250, i/250))
@@ -319,7 +319,7 @@ func TestUntrustedSendersCauseNoProbe(t *testing.T) {
 }
 
 func TestVerdictDoesNotAllocate(t *testing.T) {
-	w := newWorld()
+	w := newNetwork()
 	w.host(mx, good, "8.8.8.8")
 	p := w.prober(t, w.options())
 	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
@@ -331,7 +331,7 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 // even beside a good address.
 func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8", "8.8.4.4")
 		w.mu.Lock()
 		w.answers[netip.MustParseAddr("8.8.4.4")] = func(*smtptls.Transcript) { panic("what a certificate") }

@@ -72,13 +72,13 @@ func TestNumberOfNetworksIsBounded(t *testing.T) {
 // that, five other hosts must fail before a filter is reported.
 func TestEndOfAnEgressFilter(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(*testing.T, *world, *Prober){
-		"a connection": func(t *testing.T, w *world, p *Prober) {
+	for name, end := range map[string]func(*testing.T, *network, *Prober){
+		"a connection": func(t *testing.T, w *network, p *Prober) {
 			w.host(mx, plain, "8.8.8.8", "8.8.4.4")
 			w.host("smtps-x.example.com", silent, "8.8.4.4")
 			p.Probe(t.Context(), mx)
 		},
-		"other settings": func(_ *testing.T, w *world, p *Prober) {
+		"other settings": func(_ *testing.T, w *network, p *Prober) {
 			o := w.options()
 			o.Port = 2626
 			p.Configure(o)
@@ -86,7 +86,7 @@ func TestEndOfAnEgressFilter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
+			w := newNetwork()
 			p := w.prober(t, w.options())
 			for i := range 5 {
 				w.host(mxn(i), silent, fmt.Sprintf("9.9.%d.1", i))
@@ -107,7 +107,7 @@ func TestEndOfAnEgressFilter(t *testing.T) {
 func TestNumberOfAddresses(t *testing.T) {
 	t.Parallel()
 	for n, cause := range map[int]smtptls.Cause{16: smtptls.CauseNone, 17: smtptls.AddressNotAllowed} {
-		w := newWorld()
+		w := newNetwork()
 		p := w.prober(t, w.options())
 		var addrs []string
 		for i := range n {
@@ -120,19 +120,19 @@ func TestNumberOfAddresses(t *testing.T) {
 
 // effortResolver notes the efforts of lookups.
 type effortResolver struct {
-	*world
+	*network
 	efforts chan dns.Effort
 }
 
 func (r effortResolver) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
 	r.efforts <- e
-	return r.world.Start(ctx, q, e)
+	return r.network.Start(ctx, q, e)
 }
 
 // Remote parties choose the hosts: the cache must not refresh their addresses. An address counts once.
 func TestLookupOfAddresses(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	w.host(mx, good, "8.8.8.8", "8.8.8.8", "2600::1", "2600::1")
 	r := effortResolver{w, make(chan dns.Effort, 2)}
 	addrs, err := addresses(t.Context(), r, mx)

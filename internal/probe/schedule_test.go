@@ -12,7 +12,7 @@ import (
 // Mail every second causes six early probes, and then one in four minutes.
 func TestEarlyProbesOfAnOpenHostAreBounded(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		p.Want(mx)
 		for range 20 * 60 {
@@ -27,7 +27,7 @@ func TestEarlyProbesOfAnOpenHostAreBounded(t *testing.T) {
 // Many concurrent mails use up only one early probe, and the verdict that they got is a second old when it is checked.
 func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		p.Want(mx)
 		pass(100 * time.Millisecond)
@@ -48,7 +48,7 @@ func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
 // A probe that fails on our side is repeated a few times without mail, and at least every ten minutes with it.
 func TestFailedProbeIsRepeated(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, unreachable, "8.8.8.8")
 		p.Want(mx)
 		pass(3 * time.Hour)
@@ -65,7 +65,7 @@ func TestFailedProbeIsRepeated(t *testing.T) {
 // A host with a valid open verdict, on which mail depends, is probed again after four minutes at the latest.
 func TestFailedProbeOfAnOpenHostIsRepeatedSoon(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		p.Want(mx)
 		pass(time.Second)
@@ -119,7 +119,7 @@ func TestUsedUpAllowanceDoesNotHold(t *testing.T) {
 // A host that the rates put off is not tried before its network has room, and after those that have not had a turn.
 func TestHostThatIsPutOffComesLater(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	now := wallClock()
 	first, putOff := p.wantedHost(mx, now), p.wantedHost(mxn(1), now)
@@ -139,7 +139,7 @@ func TestHostThatIsPutOffComesLater(t *testing.T) {
 // A new cause for a closed host counts as a change; a repeated verdict or a failed probe does not.
 func TestAnotherCauseIsAChange(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	var changes []int // so far
 	for _, answer := range []func(*smtptls.Transcript){refusing, refusing, plain, unreachable} {
@@ -153,7 +153,7 @@ func TestAnotherCauseIsAChange(t *testing.T) {
 // The verdict of a probe does not reflect mail that was sent while the probe ran, so another probe follows.
 func TestMailDuringAProbeCausesAnother(t *testing.T) {
 	t.Parallel()
-	run(t, func(t *testing.T, w *world, p *Prober) {
+	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
 		p.Want(mx)
 		pass(time.Minute)
@@ -174,7 +174,7 @@ func TestMailDuringAProbeCausesAnother(t *testing.T) {
 // Where there are too many hosts, the one that was not wanted for longest is forgotten.
 func TestHostWantedAgainIsNotForgottenFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	for i := range maxHosts {
 		p.Want(mxn(i))
@@ -188,7 +188,7 @@ func TestHostWantedAgainIsNotForgottenFirst(t *testing.T) {
 // Open hosts do not leave so little room that a new host is forgotten before it is probed.
 func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	now := wallClock()
 	for i := range maxHosts {
@@ -208,7 +208,7 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 // A host that is due later than the prober looks again does not wake it; one that is due now does.
 func TestOnlyAHostThatIsDueSoonWakesTheProber(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	w.host(mx, refusing, "8.8.8.8")
 	require.Equal(t, Closed, p.Probe(t.Context(), mx).State)

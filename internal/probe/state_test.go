@@ -21,7 +21,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newNetwork()
 		o := w.options()
 		o.StateDir = dir
 		w.host(mx, good, "8.8.8.8")
@@ -123,7 +123,7 @@ func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
+			w := newNetwork()
 			o := w.options()
 			s := c.from
 			c.change(&s)
@@ -139,7 +139,7 @@ func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 // A forgotten host no longer waits for a probe and is not counted.
 func TestForgottenHostLeavesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	w.host(mx, refusing, "8.8.8.8")
 	p.Probe(t.Context(), mx)
@@ -156,7 +156,7 @@ func TestForgottenHostLeavesNothing(t *testing.T) {
 // The back-off of a closed host continues after a restart.
 func TestBackOffSurvivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	o := w.options()
 	checked := wallClock().Add(-time.Minute)
 	o.StateDir = saveHosts(t, map[string]saved{mx: {
@@ -174,7 +174,7 @@ func TestBackOffSurvivesARestart(t *testing.T) {
 // A reload that makes all verdicts void removes them from the disk too.
 func TestVoidVerdictsLeaveTheDisk(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	o := w.options()
 	o.StateDir = t.TempDir()
 	p := w.prober(t, o)
@@ -191,7 +191,7 @@ func TestVoidVerdictsLeaveTheDisk(t *testing.T) {
 // After a restart the host that was not wanted for longest is still the first to be forgotten.
 func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	o := w.options()
 	now := wallClock()
 	hosts := map[string]saved{}
@@ -210,7 +210,7 @@ func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 // Other versions of policyd read the file: its form may not change.
 func TestTheFormOnDiskIsStable(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	checked := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := &host{asked: checked, closedBackOff: 10 * time.Minute, verdict: Verdict{

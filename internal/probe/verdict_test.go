@@ -39,7 +39,7 @@ func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
+			w := newNetwork()
 			p := w.prober(t, w.options())
 			var addrs []string
 			for i := range c.ways {
@@ -61,7 +61,7 @@ func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
 // Postfix applies the TLSA records of the port, so an address whose certificate they do not match closes the host.
 func TestACertificateThatMatchesNoTLSARecordClosesTheHost(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	o, refused := w.options(), map[string]bool{mx: true}
 	o.DANE = func(_ context.Context, host string, s *smtptls.Session) error {
 		require.NotNil(t, s)
@@ -116,7 +116,7 @@ func TestAddresses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
+			w := newNetwork()
 			o := w.options()
 			o.Special = c.special
 			p := w.prober(t, o)
@@ -138,7 +138,7 @@ func TestAddresses(t *testing.T) {
 
 func TestOpenVerdictEndsWithTheFirstCertificate(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newNetwork()
 	p := w.prober(t, w.options())
 	w.host(mx, good, "8.8.8.8", "8.8.8.9")
 	soon := time.Now().Add(time.Hour)

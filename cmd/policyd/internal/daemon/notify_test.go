@@ -21,7 +21,7 @@ func manager(t *testing.T) <-chan string {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	require.NoError(t, err)
 	t.Setenv("NOTIFY_SOCKET", path)
-	told := make(chan string, 1000)
+	messages := make(chan string, 1000)
 	ended := make(chan struct{})
 	t.Cleanup(func() { _ = conn.Close(); <-ended })
 	go func() {
@@ -32,18 +32,18 @@ func manager(t *testing.T) <-chan string {
 			if err != nil {
 				return
 			}
-			told <- string(b[:n])
+			messages <- string(b[:n])
 		}
 	}()
-	return told
+	return messages
 }
 
-// hear waits for a message that begins with a word, and returns it. It skips other messages.
-func hear(t *testing.T, told <-chan string, word string) string {
+// receive waits for a message that begins with a word, and returns it. It skips other messages.
+func receive(t *testing.T, messages <-chan string, word string) string {
 	t.Helper()
 	for deadline := time.After(testTimeout); ; {
 		select {
-		case m := <-told:
+		case m := <-messages:
 			if strings.HasPrefix(m, word) {
 				return m
 			}
@@ -55,18 +55,18 @@ func hear(t *testing.T, told <-chan string, word string) string {
 
 // Type=notify, sd_notify(3).
 func TestServiceManagerIsNotified(t *testing.T) {
-	told := manager(t)
+	messages := manager(t)
 	l := newLab(t, "").start()
-	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", hear(t, told, "READY=1"))
+	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", receive(t, messages, "READY=1"))
 	require.NoError(t, l.reload())
-	require.Equal(t, "RELOADING=1\nSTATUS=Reloading", hear(t, told, "RELOADING=1"))
-	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", hear(t, told, "READY=1"))
+	require.Equal(t, "RELOADING=1\nSTATUS=Reloading", receive(t, messages, "RELOADING=1"))
+	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", receive(t, messages, "READY=1"))
 	l.write("nonsense")
 	require.Error(t, l.reload())
-	hear(t, told, "RELOADING=1")
-	require.Contains(t, hear(t, told, "READY=1"), "the last reload failed")
+	receive(t, messages, "RELOADING=1")
+	require.Contains(t, receive(t, messages, "READY=1"), "the last reload failed")
 	l.stop()
-	require.Equal(t, "STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=15000000", hear(t, told, "STOPPING=1"))
+	require.Equal(t, "STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=15000000", receive(t, messages, "STOPPING=1"))
 	require.NoError(t, l.end())
 }
 
@@ -112,17 +112,17 @@ func TestReloadWhileTheServiceManagerHangs(t *testing.T) {
 }
 
 func TestWatchdogIsNotified(t *testing.T) {
-	told := manager(t)
+	messages := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	newLab(t, "").start()
 	for range 3 {
-		require.Equal(t, "WATCHDOG=1", hear(t, told, "WATCHDOG"))
+		require.Equal(t, "WATCHDOG=1", receive(t, messages, "WATCHDOG"))
 	}
 }
 
 // A daemon that does not answer is not alive.
 func TestWatchdogIsNotNotifiedByADaemonThatDoesNotAnswer(t *testing.T) {
-	told := manager(t)
+	messages := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	l := newLab(t, "")
 	d, err := New(l.options)
@@ -139,5 +139,5 @@ func TestWatchdogIsNotNotifiedByADaemonThatDoesNotAnswer(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Count(l.log.String(), "does not answer") >= 2 }, testTimeout, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
-	require.Empty(t, told)
+	require.Empty(t, messages)
 }
