@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"go/ast"
 	"os"
 	"path"
 	"regexp"
@@ -66,6 +67,25 @@ func TestLayerTable(t *testing.T) {
 		return
 	}
 	require.Equal(t, layerRow.FindAllString(want, -1), layerRow.FindAllString(text, -1), "run the test with -update")
+}
+
+// TestEnumerations: an enumeration is a string type. The exceptions are numbers because they index an array, are packed
+// into one octet, or have an order.
+func TestEnumerations(t *testing.T) {
+	t.Parallel()
+	var numbers []string
+	for _, f := range goFiles(t, "cmd", "internal", "socketmap", "prefix") {
+		ast.Inspect(f.file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok && spec.Type != nil && len(spec.Values) == 1 {
+				name, isName := spec.Type.(*ast.Ident)
+				if value, ok := spec.Values[0].(*ast.Ident); ok && value.Name == "iota" && isName {
+					numbers = append(numbers, f.file.Name.Name+"."+name.Name)
+				}
+			}
+			return true
+		})
+	}
+	require.ElementsMatch(t, []string{"dns.Status", "prefix.Class", "socketmap.Status", "stub.Result"}, numbers)
 }
 
 func layerOf(pkg string) string {

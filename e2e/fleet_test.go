@@ -187,7 +187,7 @@ func TestFleet(t *testing.T) {
 	require.Equal(t, secureSTS("late.test"), a.ask(t, "late.test"), "no lookup depends on the store")
 	require.NoError(t, store.Process.Signal(syscall.SIGCONT))
 	second.Close()
-	eventually(t, "what was learned in the meantime arrives", func() bool { return b.ask(t, "late.test") == secureSTS("late.test") })
+	eventually(t, "what was learned during the failure arrives", func() bool { return b.ask(t, "late.test") == secureSTS("late.test") })
 
 	require.NoError(t, store.Process.Kill())
 	eventually(t, "a dead store is noticed", func() bool { return a.status(t).down() })
@@ -238,7 +238,7 @@ func TestFleetFailover(t *testing.T) {
 	second.Close()
 	eventually(t, "the replica becomes the primary", func() bool { return strings.HasPrefix(cli("-p", replicaPort, "role"), "master") })
 	for _, n := range []*node{b, c} {
-		eventually(t, "what was learned in the meantime arrives", func() bool { return n.ask(t, "late.test") == secureSTS("late.test") })
+		eventually(t, "what was learned during the failure arrives", func() bool { return n.ask(t, "late.test") == secureSTS("late.test") })
 		require.Equal(t, secureSTS("fleet.test"), n.ask(t, "fleet.test"))
 	}
 	eventually(t, "every node uses the new primary", func() bool { return a.status(t).Fleet.Up && b.status(t).Fleet.Up && c.status(t).Fleet.Up })

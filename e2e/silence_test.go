@@ -26,7 +26,7 @@ const answerWithin = 4 * time.Second
 // TestOneUnansweredQuestion leaves each single DNS question about each kind of domain unanswered, first without any
 // answer, then with SERVFAIL. Every answer is right for what is still known, and none takes longer than answerWithin.
 func TestOneUnansweredQuestion(t *testing.T) {
-	const copies = 32 // of a kind: one for each question and way, spare ones, and one whose questions are all answered
+	const copies = 32 // of a kind: one per question and way, spare ones, and one whose questions are all answered
 	l := newLab(t, lab.Options{})
 	kinds := cases.Kinds()
 	domains := make([][]cases.Domain, len(kinds))

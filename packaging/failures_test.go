@@ -97,7 +97,7 @@ func failures(t *testing.T, d *tree) {
 
 // reloads runs `systemctl reload policyd` as an operator would.
 func reloads(t *testing.T, d *tree) {
-	step(t, "a reload with a mistake fails, says what is wrong, and keeps the previous settings", func(t *testing.T) {
+	step(t, "a reload with a mistake fails, reports what is wrong, and keeps the previous settings", func(t *testing.T) {
 		before := d.sh(t, mainPID)
 		d.write(t, tomlPath, "mode = \"reprot\"\n")
 		out, err := d.command(t.Context(), "systemctl reload policyd.service").CombinedOutput()

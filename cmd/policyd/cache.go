@@ -30,8 +30,8 @@ the security status and the time until it expires. On a terminal, long lines are
 	})
 	get := showCommand(c, &cobra.Command{
 		Use:   "get DOMAIN",
-		Short: "Show all that the running daemon knows about a domain",
-		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS answers for it, for the
+		Short: "Show all that the running daemon has about a domain",
+		Long: `Show what the running daemon has about DOMAIN, without any new lookup: the DNS answers for it, for the
 names below it and for its MX hosts, the stored MTA-STS policy, and the probe results.`,
 		Args: oneDomain(&asked.Domain),
 	}, admin.GetDomain, &asked, (*screen).domain)

@@ -146,7 +146,7 @@ func furnish(dir string) {
 	} {
 		from = filepath.Join(dir, from)
 		must.Do(os.MkdirAll(from, 0o755))
-		if _, err := os.Stat(over); err == nil { // otherwise it lies in the lab's own directory, see Dir
+		if _, err := os.Stat(over); err == nil { // otherwise it is in the lab's own directory, see Dir
 			mount(from, over, "", unix.MS_BIND, "")
 		}
 	}

@@ -29,7 +29,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Options say how to check.
+// Options are for a check.
 type Options struct {
 	Servers              *stub.Stub     // the DNS servers, after their self-test
 	Policy               policy.Options // has the settings that the answers of the maps depend on

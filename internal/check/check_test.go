@@ -275,9 +275,9 @@ func TestDNSFindings(t *testing.T) {
 		"null MX": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
 		}, code: "null-mx", severity: report.Info, verdict: report.VerdictNoMail},
-		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
-		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: report.Info, verdict: report.VerdictNone},
-		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: report.Warning, verdict: report.VerdictNone},
+		"implicit MX":        {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
+		"no prefix":          {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: report.Info, verdict: report.VerdictNone},
+		"a malformed prefix": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: report.Warning, verdict: report.VerdictNone},
 		"a name that is not a host name": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
 		}, code: "mx-host-invalid", severity: report.Warning, verdict: report.VerdictNone},
@@ -642,7 +642,7 @@ func TestOptions(t *testing.T) {
 		require.Equal(t, report.VerdictKept, r.Verdict)
 		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "the prober would not have connected")
 	})
-	t.Run("a domain that is none", func(t *testing.T) {
+	t.Run("an invalid domain name", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		r := l.check("no domain\x1b[31m")
@@ -672,7 +672,7 @@ func TestPolite(t *testing.T) {
 	for range 3 {
 		require.Zero(t, c.Check(t.Context(), "example.com").Exit())
 	}
-	require.Equal(t, 2, r25.Connections(), "one for each name, however many domains ask")
+	require.Equal(t, 2, r25.Connections(), "one per name, however many domains ask")
 	require.Equal(t, 1, r26.Connections())
 	for _, said := range append(r25.Commands(), r26.Commands()...) {
 		require.Regexp(t, `^(EHLO |STARTTLS$|QUIT$)`, said)

@@ -52,7 +52,7 @@ func (s *schema) validate(root *schema, where string, v any) string {
 	}
 	if s.Enum != nil {
 		if text, ok := v.(string); !ok || !slices.Contains(s.Enum, text) {
-			return fmt.Sprintf("%s: %v is none of %v", where, v, s.Enum)
+			return fmt.Sprintf("%s: %v is not one of %v", where, v, s.Enum)
 		}
 		return ""
 	}

@@ -50,7 +50,7 @@ func (s *search) resultFor(ctx context.Context, addrs *dns.RRset) Result {
 }
 
 // candidates returns the TLSA base domains to try, best first, by the cases of RFC 7672 section 2.2.2. Names between
-// the two ends of a chain of aliases are never among them. If there are none, the Result says what that means.
+// the two ends of a chain of aliases are never among them. If there are none, the Result has the outcome.
 func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result) {
 	original := s.query.Host
 	secure, alias := addrs.Status == dns.Secure, isAlias(addrs)

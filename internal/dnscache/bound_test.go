@@ -102,7 +102,7 @@ func TestBoundSmallAndChanged(t *testing.T) {
 			c.sound(t)
 		}
 		fill(1000)
-		require.Equal(t, shardCount, c.Stats().Entries, "never less than one for each shard")
+		require.Equal(t, shardCount, c.Stats().Entries, "never less than one per shard")
 		require.Equal(t, shardCount, c.Stats().MaxEntries)
 		for _, n := range []int{shardCount + 1, 1000, 12_345} {
 			c.SetMaxEntries(n)

@@ -21,7 +21,7 @@ type node struct {
 // remote party cannot make a node grow.
 var nodeLabels = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
-// key tells the entries of a node apart, by the type and the index in nodeLabels.
+// key distinguishes the entries of a node, by the type and the index in nodeLabels.
 type key uint32
 
 // locate returns the name of the node for a question, and its key there.

@@ -28,14 +28,14 @@ import (
 	"github.com/policyd/policyd/internal/oncelog"
 )
 
-// Local has what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
+// Local has what one node has learned of one kind. Its methods may run concurrently with lookups and must not wait.
 type Local interface {
 	// Domains returns the domains that have something to share.
 	Domains() []string
-	// Share returns what peers should know about a domain, when it was learned, and for how long it holds from then on;
+	// Share returns what peers should learn about a domain, when it was learned, and for how long it holds from then on;
 	// nil when there is nothing to share.
 	Share(domain string) (data []byte, learned time.Time, lifetime time.Duration)
-	// Merge adds what a peer knows, and when it was learned. It must only strengthen. It returns false when the node
+	// Merge adds what a peer has learned, and when it was learned. It must only strengthen. It returns false when the node
 	// knows at least as much, and an error when the data is not acceptable.
 	Merge(domain string, data []byte, learned time.Time) (bool, error)
 }

@@ -44,7 +44,7 @@ func everyKind(_ context.Context, q dns.Question) (*dns.RRset, error) {
 	return r, nil
 }
 
-// noSTS knows that no domain has a policy.
+// noSTS is a store in which no domain has a policy.
 type noSTS struct{}
 
 func (noSTS) Lookup(_ context.Context, domain string, _ dns.Effort) mtasts.Result {

@@ -110,7 +110,7 @@ func (p Policy) Matches(host string) bool {
 func bad(reason string) error { return errors.New("mtasts: malformed policy: " + reason) }
 
 // parseMaxAge reads a number of seconds, of any length. More than MaxMaxAge counts as MaxMaxAge: the domain asks for
-// protection, and RFC 8461 does not say that such a policy is invalid (erratum 7282).
+// protection, and RFC 8461 does not call such a policy invalid (erratum 7282).
 func parseMaxAge(s string) (time.Duration, bool) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, false

@@ -238,7 +238,7 @@ func TestMTASTS(t *testing.T) {
 			" policy_type=sts policy_domain=example.com mx_host_pattern=*.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: *.example.com } { policy_string = max_age: 3600 }"},
 		{`"*.example.com" allows one label only`, sts(stsPolicy(mtasts.Enforce, "*.example.com", "mx.example.net"), "10 a.b.example.com"),
 			"OK secure match=mx.example.net servername=hostname", "*"},
-		{"no host is allowed: what stands in the policy, so that nothing is delivered", sts(stsPolicy(mtasts.Enforce, "mail.example.com"), "10 mx.example.net"),
+		{"no host is allowed: the names in the policy, so that nothing is delivered", sts(stsPolicy(mtasts.Enforce, "mail.example.com"), "10 mx.example.net"),
 			"OK secure match=mail.example.com servername=hostname",
 			" policy_type=sts policy_domain=example.com mx_host_pattern=mail.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: mail.example.com } { policy_string = max_age: 3600 } policy_failure=validation-failure"},
 		{"no host is allowed, and Postfix's pattern lets none in", sts(stsPolicy(mtasts.Enforce, "*.example.com"), "10 mx.example.net"),

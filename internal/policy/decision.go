@@ -46,7 +46,7 @@ type TLSPolicy struct {
 	// domain with a dot in front, which stands for all names below it. They are sorted.
 	Match   []string
 	Literal string // the text of LevelLiteral
-	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure says how the policy fails,
+	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure is how the policy fails,
 	// "" if it does not.
 	STS *mtasts.Result
 }
@@ -57,7 +57,7 @@ type Decision struct {
 	TLS      TLSPolicy // the policy that applies, set by Decide
 	Route    []Nexthop // set by Route: the next hops to try, in order, on the port of implicit TLS
 	Failure  string    // the reason for Defer: the fact that could not be obtained
-	Reason   Reason    // a word that tells decisions apart in metrics
+	Reason   Reason    // a word that distinguishes decisions in metrics
 	Unsigned bool      // the policy rests on an MX RRset that DNSSEC does not protect
 	// InFront is the number of addresses before the first MX host that the policy allows; 0 unless they are so many
 	// that Postfix, with the default smtp_mx_address_limit, never tries that host.

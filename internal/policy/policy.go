@@ -23,7 +23,7 @@ const (
 	ModeOff     Mode = "off"
 )
 
-// PortMode says which hosts are reached on the port of implicit TLS. The zero value means none.
+// PortMode selects which hosts are reached on the port of implicit TLS. The zero value means none.
 type PortMode string
 
 // The port modes: no host; hosts that a probe found open; every smtps- host.

@@ -155,7 +155,7 @@ func TestADoubtIsAnError(t *testing.T) {
 		"not expanded":               {"mydestination = $myhostname\n", nil, "postconf did not expand"},
 		"a list that asks policyd":   {"relay_domains = socketmap:inet:127.0.0.1:2526:transport\n", nil, "relay_domains asks policyd itself"},
 		"a name of a translator":     {"proxy_interfaces = nat.example\n", nil, "proxy_interfaces has nat.example: write its address"},
-		"an interface that is none":  {"proxy_interfaces = a/b\n", nil, "proxy_interfaces has a/b"},
+		"an invalid interface":       {"proxy_interfaces = a/b\n", nil, "proxy_interfaces has a/b"},
 		"another instance fails":     {"multi_instance_directories = /nonexistent/other\n", nil, "postconf"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,10 +170,10 @@ func TestADoubtIsAnError(t *testing.T) {
 			require.False(t, own)
 			require.NotErrorIs(t, err, dns.ErrNotCached)
 			_, _, cached := s.Own(t.Context(), "elsewhere.example", dns.Effort{CacheOnly: true})
-			require.Equal(t, err.Error(), cached.Error(), "the view that does not wait knows of the failure")
+			require.Equal(t, err.Error(), cached.Error(), "the view that does not wait has the failure")
 			own, _, err = s.Own(t.Context(), "excluded.example", dns.Effort{})
 			require.NoError(t, err)
-			require.True(t, own, "what the settings say is known all the same")
+			require.True(t, own, "what the settings list is known all the same")
 		})
 	}
 	t.Run("what a readable list has is received here, whatever else fails", func(t *testing.T) {

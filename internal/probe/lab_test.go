@@ -159,7 +159,7 @@ func known(p *Prober) int {
 	return int(hosts["open"] + hosts["closed"] + hosts["unknown"])
 }
 
-// ask wants a host probed, as a TLS-policy lookup does, and returns its verdict.
+// ask requests a probe of a host, as a TLS-policy lookup does, and returns the verdict.
 func ask(p *Prober, name string) Verdict {
 	p.Want(name)
 	return p.Verdict(name)

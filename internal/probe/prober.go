@@ -28,7 +28,7 @@ const (
 	maxProbes  = 32            // hosts probed concurrently
 )
 
-// Options say how to probe. All are required except Roots, StateDir, Helo, Postfix and DANE.
+// Options are for probes. All are required except Roots, StateDir, Helo, Postfix and DANE.
 type Options struct {
 	Port     uint16         // the port of implicit TLS
 	Roots    *x509.CertPool // the trusted roots; nil means the system's
@@ -48,7 +48,7 @@ type Options struct {
 // Prober has the verdicts. Make one with New and Run it.
 type Prober struct {
 	dialogue func(context.Context, smtptls.Dialogue) smtptls.Transcript // smtptls.RunDialogue, except in tests
-	slots    *semaphore.Weighted                                        // one for each host that is being probed
+	slots    *semaphore.Weighted                                        // one per host that is being probed
 	rates    *rates
 	shared   singleflight.Group // calls of Probe, by host
 	wakeUp   chan struct{}      // a token where something may have become due sooner
@@ -141,7 +141,7 @@ func (p *Prober) Get(name string) Entry {
 	}
 }
 
-// Want makes a host due for a probe, because mail is about to go to it; the package comment says when the probe starts.
+// Want makes a host due for a probe, because mail is about to go to it; see the package comment for when the probe starts.
 // It never blocks. A name that is not that of an smtps- host is ignored.
 func (p *Prober) Want(name string) {
 	name, ok := hostName(name)

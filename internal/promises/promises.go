@@ -65,7 +65,7 @@ func DayOf(t time.Time) Day { return Day(max(0, min(t.Unix()/86400, 1<<16-1))) }
 // Time returns the first second of the day, in UTC.
 func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
-// Sightings says when one kind of promise was seen. The zero value means never.
+// Sightings has the days on which one kind of promise was seen. The zero value means never.
 type Sightings struct {
 	First  Day    `json:"first"`  // the first day on which the promise was seen
 	Last   Day    `json:"last"`   // the last such day

@@ -197,7 +197,7 @@ type Entry struct {
 	Missing time.Time `json:"missing_since,omitzero"` // when the promise was first found missing
 }
 
-// Seen says when one kind of promise was seen.
+// Seen has the days on which one kind of promise was seen.
 type Seen struct {
 	Kind Kind `json:"kind"`
 	Sightings

@@ -105,7 +105,7 @@ func (s *Store) Close() error {
 }
 
 // Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
-// stops protecting the domain until it is fetched again: this is for an operator who knows that it is wrong.
+// stops protecting the domain until it is fetched again: this is for an operator who has found that it is wrong.
 func (s *Store) Flush(domain string) bool {
 	domain = normal(domain)
 	known := s.table.Forget(domain)

@@ -297,7 +297,7 @@ func TestASuccessAfterAQuietOutageEndsTheBackOff(t *testing.T) {
 	})
 }
 
-// A domain whose name servers are silent, or that is bogus, is no outage: its back-off stays in force.
+// A domain whose name servers are silent, or that is bogus, is not an outage: its back-off stays in force.
 func TestABadDomainKeepsItsBackOff(t *testing.T) {
 	t.Parallel()
 	for name, slow := range map[string]time.Duration{"silent": time.Hour, "bogus": 0} {

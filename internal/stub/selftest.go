@@ -14,7 +14,7 @@ import (
 // Result is the result of the self-test of all servers.
 type Result uint8
 
-// The results. Unknown, the zero value, is no result: lookups fail. Only Validating lets answers be secure.
+// The results. With Unknown, the zero value, lookups fail. Only with Validating can answers be secure.
 const (
 	Unknown Result = iota
 	NotTrusted
@@ -34,7 +34,7 @@ type Outcome struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// State is what a Stub knows about its servers. It is for display only, and its JSON form is stable.
+// State is what a Stub has learned about its servers. It is for display only, and its JSON form is stable.
 type State struct {
 	Servers []string `json:"servers"`
 	Source  string   `json:"source"` // "settings" or the path of the resolv.conf

@@ -56,7 +56,7 @@ func TestSelfTest(t *testing.T) {
 		"not validating": {
 			set: func(s *dnstest.Server) { s.SetValidating(false) }, want: stub.NotValidating, reason: "for none of the self-test names",
 		},
-		"A resolver with a local root copy answers . with AA and no AD, hence the second name": {
+		"A resolver with a local root copy answers . with AA and no AD, so there is a second name": {
 			set: func(s *dnstest.Server) { s.Set("", dns.TypeNS, root) }, want: stub.Validating,
 		},
 		"a private root needs its own names": {

@@ -20,7 +20,7 @@ import (
 	"github.com/policyd/policyd/internal/dnsmsg"
 )
 
-// Options say which servers a Stub asks and when it trusts them.
+// Options select the servers that a Stub asks, and when it trusts them.
 type Options struct {
 	// Servers are as ParseServer takes them; empty: those of ResolvConf.
 	Servers []string

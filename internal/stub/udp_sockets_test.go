@@ -231,7 +231,7 @@ func TestAnErrorOfAWriteLeavesTheAnswersToTheReader(t *testing.T) {
 	}
 }
 
-// slow is a TLS connection whose server does not read: Close tries for five seconds to say that the connection ends.
+// slow is a TLS connection whose server does not read: Close tries for five seconds to send a close_notify.
 type slow struct{ failing }
 
 const slowClose = 5 * time.Second

@@ -118,7 +118,7 @@ func bind(ctx context.Context, dir *os.Root, name string) (net.Listener, error) 
 		u.SetUnlinkOnClose(false)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = op.Err // without the name, which is another one each time
+		err = op.Err // without the name, which differs every time
 	}
 	return l, err
 }
@@ -135,7 +135,7 @@ func adjust(dir *os.Root, name string, mode fs.FileMode, gid int) (fs.FileInfo, 
 	return info, errors.Join(dir.Lchown(name, -1, gid), dir.Chmod(name, mode.Perm()))
 }
 
-// removeDead removes a socket that no process answers on; the error says what is at path otherwise.
+// removeDead removes a socket that no process answers on; otherwise the error names what is at path.
 func removeDead(ctx context.Context, dir *os.Root, path string) error {
 	dead, err := dir.Lstat(filepath.Base(path))
 	switch {

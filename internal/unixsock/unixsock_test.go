@@ -164,7 +164,7 @@ func TestTheDirectoryMustNotBeASymbolicLink(t *testing.T) {
 // As root, a directory that another user can write is refused. Other users may use such a directory.
 func TestDirectoryThatAnotherUserCanWrite(t *testing.T) {
 	t.Parallel()
-	const nobody = 65534
+	const otherUser = 65534
 	for name, prepare := range map[string]func(dir string) error{
 		"mode 0777":  func(dir string) error { return os.Chmod(dir, 0o777) },
 		"mode 1777":  func(dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) },
@@ -174,7 +174,7 @@ func TestDirectoryThatAnotherUserCanWrite(t *testing.T) {
 			if os.Geteuid() != 0 {
 				return nil
 			}
-			return os.Chown(dir, nobody, -1)
+			return os.Chown(dir, otherUser, -1)
 		},
 	} {
 		dir := t.TempDir()

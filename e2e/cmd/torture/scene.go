@@ -33,7 +33,7 @@ type scene struct {
 // play starts everything, causes the fault under load, and checks what must hold under every fault: no answer is weaker
 // than the facts, policyd still runs, and the log names the cause.
 func (s *scene) play(ctx context.Context, f fault) string {
-	s.newWorld(cmp.Or(f.ttl, 3600))
+	s.newEnvironment(cmp.Or(f.ttl, 3600))
 	if f.setup.resolvConf {
 		s.nameServers()
 	}

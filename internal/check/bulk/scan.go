@@ -28,7 +28,7 @@ const (
 	longestDone = 64 << 20
 )
 
-// Options say how to check a list of domains.
+// Options are for a check of a list of domains.
 type Options struct {
 	Jobs      int             // domains that are checked concurrently
 	Unordered bool            // writes each report when it is ready and not in the order of the list

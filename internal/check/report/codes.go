@@ -112,7 +112,7 @@ func Codes() []Code {
 			all = append(all, c)
 			continue
 		}
-		all = append(all, // one for each port
+		all = append(all, // one per port
 			Code{"port25" + c.Code, c.Severity, c.Untested, fmt.Sprintf(c.Meaning, "Port 25")},
 			Code{"port26" + c.Code, c.Severity, c.Untested, fmt.Sprintf(c.Meaning, "The port of implicit TLS")})
 	}

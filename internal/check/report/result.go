@@ -110,7 +110,7 @@ type Connection struct {
 	Port     uint16 `json:"port"`
 	Implicit bool   `json:"implicit_tls"` // TLS from the first byte, otherwise STARTTLS
 	Result   string `json:"result"`
-	// Step and Cause say where it failed and why, in a few words; Why says it in a sentence.
+	// Step and Cause are where it failed and why, in a few words; Why is a sentence.
 	Step  string `json:"step,omitempty"`
 	Cause string `json:"cause,omitempty"`
 	Why   string `json:"why,omitempty"`
@@ -162,7 +162,7 @@ type TLSRPT struct {
 	Record string `json:"record,omitempty"`
 }
 
-// Finding is something to know about a domain, with a code that is stable and documented in policyd-check(1).
+// Finding is a fact about a domain that matters, with a code that is stable and documented in policyd-check(1).
 type Finding struct {
 	Code      string   `json:"code"`
 	Severity  Severity `json:"severity"`

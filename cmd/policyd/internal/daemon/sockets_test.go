@@ -68,8 +68,8 @@ func TestALostSocketIsMadeAgain(t *testing.T) {
 	}
 }
 
-// A live socket of another process at the path is left alone, and status says that Postfix does not reach policyd.
-func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
+// A live socket of another process at the path is left alone, and status reports that Postfix does not reach policyd.
+func TestALiveSocketInItsPlaceIsLeftAlone(t *testing.T) {
 	l := newLab(t, "")
 	l.interval = 5 * time.Millisecond
 	l.start()

@@ -203,7 +203,7 @@ func TestEveryFinding(t *testing.T) {
 				require.Equal(t, f.Severity == Note || f.Severity == Untested, r.Sound(), "only errors and warnings count: %v", codes(r))
 			}
 			if f.Severity == Error || f.Severity == Warning && f.Code != "daemon-warning" {
-				require.NotEmpty(t, f.Change, "a finding says what to change")
+				require.NotEmpty(t, f.Change, "a finding names the change to make")
 			}
 		})
 	}
