@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -152,7 +154,7 @@ func TestALostSocketOfSystemdEndsTheDaemon(t *testing.T) {
 // "answering Postfix is worth more": a listener for the operator that cannot be opened is opened as soon as it can be.
 func TestListenersOfTheOperatorAreRetried(t *testing.T) {
 	t.Parallel()
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	busy, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)))
 	require.NoError(t, err)
 	l := operated(t, "")
 	text, err := os.ReadFile(l.config)
