@@ -32,11 +32,11 @@ import (
 type Local interface {
 	// Domains returns the domains that have something to share.
 	Domains() []string
-	// Share returns what peers should learn about a domain, when it was learned, and for how long it holds from then on;
-	// nil when there is nothing to share.
+	// Share returns what peers should learn about a domain, when it was learned, and for how long it holds from then
+	// on; nil when there is nothing to share.
 	Share(domain string) (data []byte, learned time.Time, lifetime time.Duration)
-	// Merge adds what a peer has learned, and when it was learned. It must only strengthen. It returns false when the node
-	// knows at least as much, and an error when the data is not acceptable.
+	// Merge adds what a peer has learned, and when it was learned. It must only strengthen. It returns false when the
+	// node has learned as much, and an error when the data is not acceptable.
 	Merge(domain string, data []byte, learned time.Time) (bool, error)
 }
 

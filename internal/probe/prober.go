@@ -141,8 +141,8 @@ func (p *Prober) Get(name string) Entry {
 	}
 }
 
-// Want makes a host due for a probe, because mail is about to go to it; see the package comment for when the probe starts.
-// It never blocks. A name that is not that of an smtps- host is ignored.
+// Want makes a host due for a probe, because mail is about to go to it; the package comment describes when the probe
+// starts. It never blocks. A name that is not that of an smtps- host is ignored.
 func (p *Prober) Want(name string) {
 	name, ok := hostName(name)
 	if !ok {
