@@ -60,7 +60,7 @@ func TestConcurrentCallersShareOneDialogue(t *testing.T) {
 	require.Equal(t, 1, r.Connections())
 }
 
-func TestRefusalIsNoWitness(t *testing.T) {
+func TestARefusalIsNotAWitness(t *testing.T) {
 	t.Parallel()
 	refusing := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
 	e := newEndpoints()
@@ -71,7 +71,7 @@ func TestRefusalIsNoWitness(t *testing.T) {
 
 // Our network may have no IPv6, so an IPv6 address that does not answer is not a fault of the host, even if the host
 // answers over IPv4.
-func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
+func TestOneFamilyIsNotAWitnessForTheOther(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
 	silent := func(a netip.Addr) smtptls.Transcript {

@@ -354,7 +354,7 @@ func TestLookupOfAnotherPort(t *testing.T) {
 	require.Len(t, z.asked, 3)
 }
 
-func TestWhatIsNoHostNameIsUnreachableWithoutAQuery(t *testing.T) {
+func TestAnInvalidHostNameIsUnreachableWithoutAQuery(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"", ".", "192.0.2.1", `a\032b.example.com`, "-a.example.com", "a..example.com", "[192.0.2.1]", strings.Repeat("a.", 127) + "com"} {
 		r := lookup(t, &zone{t: t}, dane.Query{Host: host, Port: 25})
@@ -498,7 +498,7 @@ func TestAnErrorOfAnyKindIsAFailure(t *testing.T) {
 	require.Equal(t, "TLSA lookup at _25._tcp.mx.example.com failed: odd?thing", r.Why, "printable ASCII")
 }
 
-func TestTheZeroResultKnowsNothing(t *testing.T) {
+func TestTheZeroResultIsUnknown(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "unknown", dane.Result{}.State.String())
 	require.Equal(t, dns.Indeterminate, dane.Result{}.Addresses)

@@ -100,7 +100,7 @@ type memory struct {
 	values map[string]value
 }
 
-// value is what a memory knows about a domain.
+// value is what a memory has about a domain.
 type value struct {
 	data    []byte
 	learned time.Time
@@ -210,7 +210,7 @@ func TestWhatOneNodeLearnsReachesAll(t *testing.T) {
 	require.InDelta(t, time.Hour, ttl, float64(time.Minute), "a record expires with its content")
 }
 
-func TestWhatTheOperatorMadeEachNodeForgetStaysForgotten(t *testing.T) {
+func TestRecordsThatEachNodeForgotDoNotReturn(t *testing.T) {
 	s, key := startServer(t), fleet.NewKey()
 	a, b := startNode(t, s, key), startNode(t, s, key)
 	a.learn("a.example", "one")

@@ -331,7 +331,7 @@ func panicking(over ...dns.Effort) starterFunc {
 	}
 }
 
-func TestAPanicIsNoAnswer(t *testing.T) {
+func TestAPanicIsNotAnAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.Log

@@ -83,9 +83,9 @@ func (r *trust) Validates(_ context.Context, e dns.Effort) (bool, error) {
 	return !r.lost, nil
 }
 
-// TestAResolverThatStopsValidatingMakesNoPromiseVanish: while every domain seems to have lost DANE, none counts as
+// TestAResolverThatStopsValidatingDoesNotEndAPromise: while every domain seems to have lost DANE, none counts as
 // missing it, and nothing is forgotten.
-func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
+func TestAResolverThatStopsValidatingDoesNotEndAPromise(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newFakeSources(), &testkit.Log{}

@@ -334,7 +334,7 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 }
 
 // No address is looked up for a name that is not a host name.
-func TestNoQuestionAboutANameThatIsNoHostName(t *testing.T) {
+func TestNoQuestionAboutAnInvalidHostName(t *testing.T) {
 	t.Parallel()
 	need := policy.Decide(by(unsigned, "10 a b.example.com", "20 mx.example.com"), withDANEAndSTS()).Need
 	for _, q := range need.Expected {

@@ -134,7 +134,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 }
 
 // A promise that the settings do not look for any more has not vanished: the operator has switched it off.
-func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
+func TestAMechanismThatIsSwitchedOffHasNotVanished(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
 	plain.Known.Validates, plain.Validates = true, true
@@ -169,7 +169,7 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 }
 
 // A prefix that the settings ignore is neither remembered nor missed.
-func TestAPrefixThatTheSettingsIgnoreIsNoPromise(t *testing.T) {
+func TestAPrefixThatTheSettingsIgnoreIsNotAPromise(t *testing.T) {
 	t.Parallel()
 	o := withDANEAndSTS()
 	o.OnVanished = promises.Hold

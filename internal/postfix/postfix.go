@@ -46,8 +46,8 @@ type Site struct {
 	latest  atomic.Pointer[view]    // nil: not read yet
 	reading *semaphore.Weighted     // held while the configuration is read
 	problem error                   // the logged problem of the last reading; guarded by reading
-	slots   *semaphore.Weighted     // one for each table that is being searched
-	fingers *semaphore.Weighted     // one for each posttls-finger that runs
+	slots   *semaphore.Weighted     // one per table that is being searched
+	fingers *semaphore.Weighted     // one per posttls-finger that runs
 }
 
 // maxProcesses is how many tables are searched at the same time, and how many receivers are judged.

@@ -33,7 +33,7 @@ func TestWantCausesAProbeAndNeverWaits(t *testing.T) {
 	})
 }
 
-func TestWhatMakesNoPromiseIsNotProbed(t *testing.T) {
+func TestAHostWithoutAPromiseIsNotProbed(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *network, p *Prober) {
 		for _, name := range []string{"", ".", "mx.example.com", "starttls-a.example.com", "smtps.example.com", "smtps-.example.com", "smtps-a b.example.com", `smtps-a\046b.example.com`, "smtps-a..com", "192.0.2.1", "smtps-ä.example.com"} {
@@ -179,7 +179,7 @@ func TestCertificateBoundsAnOpenVerdict(t *testing.T) {
 	})
 }
 
-func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
+func TestFailedAddressLookupIsNotAVerdict(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.broken = true
@@ -329,7 +329,7 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 
 // A dialogue that panics must not end the daemon, though it has a goroutine of its own, and there is no verdict, not
 // even beside a good address.
-func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
+func TestAPanicOfADialogueIsNotAVerdict(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *network, p *Prober) {
 		w.host(mx, good, "8.8.8.8", "8.8.4.4")

@@ -321,7 +321,7 @@ func TestAHundredThousandDomainsTakeLessThan16MiB(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
-func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
+func TestPromisesSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -62,7 +62,7 @@ func TestAgreementBeforeThePromiseReturnedCountsForNothing(t *testing.T) {
 	require.True(t, f.look())
 }
 
-func TestWhatWasNotSeenForThirtyDaysIsNoLongerMissing(t *testing.T) {
+func TestAPromiseNotSeenForThirtyDaysIsNoLongerMissing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(promises.Options{})
 	f.establish(promises.Prefix)
@@ -185,7 +185,7 @@ func TestWhatIsShownOfADomain(t *testing.T) {
 }
 
 // A domain that is forgotten or evicted is also removed from the disk.
-func TestWhatIsRemovedDoesNotSurviveARestart(t *testing.T) {
+func TestRemovedPromisesDoNotSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

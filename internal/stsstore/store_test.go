@@ -516,7 +516,7 @@ func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 	})
 }
 
-func TestAStoreThatIsClosedKnowsNothing(t *testing.T) {
+func TestAClosedStoreHasNoPolicies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()

@@ -62,7 +62,7 @@ func TestMuteServersAreAnOutage(t *testing.T) {
 }
 
 // A resolver without an uplink answers from its cache, perhaps also the self-test names, and SERVFAIL to all else.
-func TestNothingButSERVFAILIsAnOutage(t *testing.T) {
+func TestAnswersOfOnlySERVFAILAreAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, cached := range map[string]bool{"to everything": false, "except from its cache": true} {
 		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
@@ -105,7 +105,7 @@ func TestAnAnswerEndsAnOutage(t *testing.T) {
 }
 
 // Bogus domains are not the fault of a server: one that is asked for again and again, or many beside a sound one.
-func TestBogusDomainsAreNoOutage(t *testing.T) {
+func TestBogusDomainsAreNotAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Validating, s.waitFor(t, 0))
@@ -144,7 +144,7 @@ func TestBogusDomainsAreNoOutage(t *testing.T) {
 }
 
 // A caller that gives up early says nothing about the servers.
-func TestACancelledLookupIsNoOutage(t *testing.T) {
+func TestACancelledLookupIsNotAnOutage(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		w.set(func() { w.dead["127.0.0.9"] = false })
@@ -162,7 +162,7 @@ func TestACancelledLookupIsNoOutage(t *testing.T) {
 }
 
 // A lookup that began before the last success and fails after it says nothing about the servers now.
-func TestALateFailureIsNoOutage(t *testing.T) {
+func TestALateFailureIsNotAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := &health{outages: new(atomic.Uint32)}

@@ -68,7 +68,7 @@ func TestAServerThatAnswersLateIsReported(t *testing.T) {
 }
 
 // The owner of a domain can make its name servers slow. That is not the resolver's fault.
-func TestASlowDomainIsNoLateServer(t *testing.T) {
+func TestASlowDomainIsNotALateServer(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		log := s.logged(t, "127.0.0.1")

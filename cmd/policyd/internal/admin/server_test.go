@@ -144,7 +144,7 @@ func TestClientAndServer(t *testing.T) {
 	require.Equal(t, "[mx.example]:26", e.Nexthop)
 }
 
-func TestARefusedReloadSaysWhy(t *testing.T) {
+func TestARefusedReloadReportsTheReason(t *testing.T) {
 	t.Parallel()
 	d := newFake()
 	d.reload = func() (status.Reload, *admin.RefusedError) {

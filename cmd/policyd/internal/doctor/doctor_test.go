@@ -399,7 +399,7 @@ func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
 	require.Contains(t, l.Main, "smtp_tls_policy_maps = socketmap:unix:policyd/sock:tls-policy")
 }
 
-func TestTLSRequiredSwitchedOffIsNoFinding(t *testing.T) {
+func TestTLSRequiredSwitchedOffIsNotAFinding(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"3.7.11", "3.9.4", "3.10.2", "3.10.6", "3.11.0"} {
 		s := newSender(t)
@@ -436,7 +436,7 @@ func TestReportModeIsNotAWarning(t *testing.T) {
 	require.True(t, r.Sound(), "%v", codes(r))
 }
 
-func TestANamedInterfaceIsNoFinding(t *testing.T) {
+func TestANamedInterfaceIsNotAFinding(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)
 	s.serve()

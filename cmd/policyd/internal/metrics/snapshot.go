@@ -81,7 +81,7 @@ func number[N int | int64 | uint64](ch chan<- prometheus.Metric, name, help stri
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_"+name, help, nil, nil), kind(name), float64(n))
 }
 
-// by sends a metric for each value of a label: one for each known value, 0 if it has no count, and one for all others
+// by sends a metric for each value of a label: one per known value, 0 if it has no count, and one for all others
 // together.
 func by(ch chan<- prometheus.Metric, name, help, label string, values map[string]uint64, names ...string) {
 	desc := prometheus.NewDesc(namespace+"_"+name, help, []string{label}, nil)
