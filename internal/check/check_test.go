@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
-	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
@@ -256,115 +254,6 @@ func TestAHostThatCannotBeTestedIsNotBroken(t *testing.T) {
 	})
 }
 
-func TestDNSFindings(t *testing.T) {
-	t.Parallel()
-	bogus := dnstest.Answer{Rcode: "SERVFAIL", EDE: 6}
-	signature := func(end time.Time) string {
-		return "RRSIG MX 13 2 300 " + end.UTC().Format("20060102150405") + " 20260101000000 1 example.com. c2ln"
-	}
-	for name, c := range map[string]struct {
-		zone     func(l *lab)
-		code     string
-		severity report.Severity
-		verdict  string
-	}{
-		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", dns.TypeMX, bogus) }, code: "mx-bogus", severity: report.Error, verdict: report.VerdictBroken},
-		"the domain does not exist": {zone: func(l *lab) {
-			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN", Secure: true})
-		}, code: "no-such-domain", severity: report.Error, verdict: report.VerdictNoMail},
-		"null MX": {zone: func(l *lab) {
-			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
-		}, code: "null-mx", severity: report.Info, verdict: report.VerdictNoMail},
-		"implicit MX":        {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
-		"no prefix":          {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: report.Info, verdict: report.VerdictNone},
-		"a malformed prefix": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: report.Warning, verdict: report.VerdictNone},
-		"a name that is not a host name": {zone: func(l *lab) {
-			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
-		}, code: "mx-host-invalid", severity: report.Warning, verdict: report.VerdictNone},
-		"the domain is an alias": {zone: func(l *lab) {
-			l.sound("example.org", mx)
-			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"CNAME example.org.", "=example.org. MX 10 " + mx + "."}})
-		}, code: "mx-alias", severity: report.Info, verdict: report.VerdictKept},
-		"a host twice": {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", signed(), mx, mx) }, code: "mx-duplicate", severity: report.Warning, verdict: report.VerdictKept},
-		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", dnstest.Answer{}, mx) }, code: "mx-unsigned", severity: report.Warning, verdict: report.VerdictKept},
-		"a signature that ends tomorrow": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			l.domain("example.com", dnstest.Answer{Secure: true, Records: []string{signature(time.Now().AddDate(0, 0, 1))}}, mx)
-		}, code: "mx-signature-expires", severity: report.Warning, verdict: report.VerdictKept},
-		"a host that is an alias": {zone: func(l *lab) {
-			addr := l.sound("example.com", mx)
-			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"CNAME real.example.com.", "=real.example.com. A " + addr}})
-		}, code: "mx-host-alias", severity: report.Warning, verdict: report.VerdictKept},
-		"mixed": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			l.domain("example.com", signed(), mx, "mx.example.com")
-			l.host("mx.example.com")
-		}, code: "set-mixed", severity: report.Warning, verdict: report.VerdictKept},
-		"too many hosts": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			hosts := []string{mx}
-			for i := range 40 {
-				hosts = append(hosts, fmt.Sprintf("mx%d.example.com", i))
-			}
-			l.domain("example.com", signed(), hosts...)
-		}, code: "mx-too-many", severity: report.Warning, verdict: report.VerdictKept},
-		"too many addresses in front": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			l.domain("example.com", signed(), "mx.example.com", mx)
-			five := signed()
-			for range 5 {
-				five.Records = append(five.Records, "A "+l.addr())
-			}
-			l.host("mx.example.com")
-			l.dns.Set("mx.example.com", dns.TypeA, five)
-		}, code: "mx-address-limit", severity: report.Warning, verdict: report.VerdictKept},
-		"no MX RRset, unsigned, but an address": {zone: func(l *lab) {
-			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN"})
-			l.host("example.com")
-		}, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
-		"no such domain, unsigned": {zone: func(l *lab) {
-			for _, kind := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
-				l.dns.Set("example.com", kind, dnstest.Answer{Rcode: "NXDOMAIN"})
-			}
-		}, code: "no-such-domain", severity: report.Error, verdict: report.VerdictNoMail},
-		"too many addresses": {zone: func(l *lab) {
-			addr := l.sound("example.com", mx)
-			many := []string{"A " + addr}
-			for i := range 20 {
-				many = append(many, fmt.Sprintf("A 127.250.1.%d", i+1))
-			}
-			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: many})
-		}, code: "address-too-many", severity: report.Warning, verdict: report.VerdictBroken},
-		"no address": {zone: func(l *lab) {
-			l.domain("example.com", signed(), mx)
-			l.dns.Set(mx, dns.TypeA, signed())
-			l.dns.Set(mx, dns.TypeAAAA, signed())
-		}, code: "host-no-address", severity: report.Error, verdict: report.VerdictBroken},
-		"bogus addresses": {zone: func(l *lab) {
-			l.domain("example.com", signed(), mx)
-			l.dns.Set(mx, dns.TypeA, bogus)
-			l.dns.Set(mx, dns.TypeAAAA, bogus)
-		}, code: "host-address-bogus", severity: report.Error, verdict: report.VerdictBroken},
-		"TLSRPT without an address": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=TLSRPTv1; x=y"`}})
-		}, code: "tlsrpt-invalid", severity: report.Warning, verdict: report.VerdictKept},
-		"no TLSRPT": {zone: func(l *lab) {
-			l.sound("example.com", mx)
-			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN"})
-		}, code: "publish-tlsrpt", severity: report.Hint, verdict: report.VerdictKept},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			c.zone(l)
-			r := l.check("example.com")
-			require.Equal(t, c.severity, finding(t, r, c.code).Severity)
-			require.Equal(t, c.verdict, r.Verdict, "%v", r.Findings)
-		})
-	}
-}
-
 func TestHostWithoutAPrefixHasPromisedNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -463,109 +352,6 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	l.domain("two.example", signed(), "smtps-c.two.example")
 	r = c.Check(t.Context(), "two.example")
 	require.Equal(t, []string{hole}, finding(t, r, "address-silent").Addresses)
-}
-
-func TestDANE(t *testing.T) {
-	t.Parallel()
-	tlsa := func(cert *tls.Certificate) string {
-		spki := sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
-		return "TLSA 3 1 1 " + hex.EncodeToString(spki[:])
-	}
-	other := "TLSA 3 1 1 " + strings.Repeat("ab", 32)
-	set := func(t *testing.T) (*lab, string, string, *tls.Certificate) {
-		l := newLab(t)
-		l.domain("example.com", signed(), mx)
-		addr, cert := l.host(mx), l.cert(mx)
-		l.receive(addr, smtptest.Behaviour{Cert: cert})
-		l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})
-		return l, fmt.Sprintf("_25._tcp.%s", mx), fmt.Sprintf("_%d._tcp.%s", l.smtps, mx), cert
-	}
-	t.Run("records that match", func(t *testing.T) {
-		t.Parallel()
-		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
-		r := l.check("example.com")
-		require.Empty(t, codes(r, report.Error, report.Warning), "%v", r.Findings)
-		require.True(t, *r.MX[0].TLSA.Matches)
-		require.True(t, *r.MX[0].TLSA26.Matches)
-		require.Equal(t, "dane-only", r.TLSPolicy.Text)
-	})
-	t.Run("records that do not", func(t *testing.T) {
-		t.Parallel()
-		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other}})
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
-		r := l.check("example.com")
-		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
-		require.False(t, *r.MX[0].TLSA.Matches)
-	})
-	// Postfix would apply the records on port 26 and not deliver, although port 25 works.
-	t.Run("records that do not, for port 26", func(t *testing.T) {
-		t.Parallel()
-		l, p25, p26, cert := set(t)
-
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other}})
-		judge := check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)
-		session := &smtptls.Session{Chain: []*x509.Certificate{cert.Leaf}}
-		require.ErrorContains(t, judge(t.Context(), mx, session), fmt.Sprintf("no TLSA record for port %d matches", l.smtps))
-		r := l.check("example.com")
-		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
-		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)
-
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
-		require.NoError(t, check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)(t.Context(), mx, session))
-		require.Equal(t, socketmap.StatusOK, l.check("example.com").Transport.Status)
-		for _, a := range []dnstest.Answer{{Rcode: "SERVFAIL"}, {Secure: true}, {Records: []string{other}},
-			{Secure: true, Records: []string{strings.Replace(other, "3 1 1", "1 1 1", 1)}}} {
-			l.dns.Set(p26, dns.TypeTLSA, a)
-			require.NoError(t, check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)(t.Context(), mx, session))
-		}
-	})
-	t.Run("port 25 only", func(t *testing.T) {
-		t.Parallel()
-		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Rcode: "NXDOMAIN"})
-		r := l.check("example.com")
-		require.Equal(t, []string{"dane-missing-26"}, codes(r, report.Warning))
-		require.Equal(t, []string{p26 + ". IN " + tlsa(cert)}, finding(t, r, "publish-tlsa-26").Zone)
-		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "DANE keeps it on port 25")
-	})
-	t.Run("bogus, and failed", func(t *testing.T) {
-		t.Parallel()
-		l, p25, p26, _ := set(t)
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
-		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL"})
-		r := l.check("example.com")
-		require.Equal(t, []string{"dane-bogus"}, codes(r, report.Error))
-		require.True(t, finding(t, r, "dane-lookup-failed").Untested)
-	})
-	t.Run("unusable", func(t *testing.T) {
-		t.Parallel()
-		l, p25, _, _ := set(t)
-		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 1 1 1 " + strings.Repeat("ab", 32)}})
-		require.Contains(t, codes(l.check("example.com"), report.Warning), "dane-unusable")
-	})
-	t.Run("a trust anchor", func(t *testing.T) {
-		t.Parallel()
-		l, p25, _, cert := set(t)
-		chain := tls.Certificate{Certificate: [][]byte{cert.Certificate[0], l.ca.Cert.Raw}, PrivateKey: cert.PrivateKey}
-		addr := l.host("starttls-ta.example.com")
-		l.receive(addr, smtptest.Behaviour{Cert: &chain})
-		sum := sha256.Sum256(l.ca.Cert.Raw)
-		for host, want := range map[string]bool{mx: true, "starttls-ta.example.com": false} {
-			l.domain("ta.example", signed(), host)
-			l.dns.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A " + addr}})
-			l.dns.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
-			l.options.Port25Only = true
-			r := l.check("ta.example")
-			require.NotNil(t, r.MX[0].TLSA.Matches, "%v", r.Findings)
-			require.Equal(t, want, *r.MX[0].TLSA.Matches, "the name counts: %s", host)
-		}
-		require.NotEmpty(t, p25)
-	})
 }
 
 func TestOptions(t *testing.T) {
