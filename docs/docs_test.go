@@ -117,6 +117,29 @@ func TestPathsExist(t *testing.T) {
 	}, ".")
 }
 
+// TestFileNames: Go files with the same base name have the same kind of content. A test that belongs to a file has its
+// name; other tests are not compared.
+func TestFileNames(t *testing.T) {
+	t.Parallel()
+	const list = "file-names.txt"
+	where := map[string][]string{}
+	walk(t, func(path string) {
+		if base := filepath.Base(path); strings.HasSuffix(base, ".go") && !strings.HasSuffix(base, "_test.go") {
+			where[base] = append(where[base], path)
+		}
+	}, ".")
+	kinds := map[string]string{}
+	for _, line := range lines(t, list) {
+		name, kind, _ := strings.Cut(line, " ")
+		kinds[name] = kind
+		require.Greater(t, len(where[name]), 1, "%s: remove %s", list, name)
+	}
+	for base, paths := range where {
+		require.True(t, len(paths) == 1 || kinds[base] != "",
+			"%q have one base name: rename one, or, if both have the same kind of content, describe it in docs/testdata/%s", paths, list)
+	}
+}
+
 // codeName is a function or a constant after the path of its file.
 var codeName = regexp.MustCompile("`([a-z0-9_/]+\\.go)`, (?:functions?|constants?) ((?:`[A-Za-z]+`(?:, | and )?)+)")
 
