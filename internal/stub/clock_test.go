@@ -14,7 +14,7 @@ import (
 // would keep answers for longer than their TTL, and a clock that jumps forward would end all secure answers.
 func TestClockJumpsDoNotAgeAnswers(t *testing.T) {
 	t.Parallel()
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	cache := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
 	for name, a := range map[string]dnstest.Answer{
 		"answer.example": {Secure: true, Records: []string{"MX 10 mx.answer.example."}},

@@ -155,9 +155,9 @@ func TestSelfTest(t *testing.T) {
 			if tc.set != nil {
 				tc.set(server)
 			}
-			timeout := patient
+			timeout := longTimeout
 			if tc.slow {
-				timeout = hasty
+				timeout = shortTimeout
 			}
 			s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: timeout, SelfTestNames: tc.names})
 			require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestSelfTestKeepsTheEarlierResult(t *testing.T) {
 		"no answers": func(s *dnstest.Server) { setNS(s, dnstest.Answer{Drop: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, s := on(t, hasty)
+			server, s := on(t, shortTimeout)
 			before := s.Epoch()
 			fail(server)
 			require.False(t, s.SelfTest(t.Context()))
@@ -204,7 +204,7 @@ func TestSelfTestKeepsTheEarlierResult(t *testing.T) {
 		})
 	}
 	t.Run("interrupted", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		before := s.Epoch()
 		server.SetValidating(false)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -222,7 +222,7 @@ func setNS(s *dnstest.Server, a dnstest.Answer) {
 // "Drop every secure entry when servers, trust or the self-test's result change."
 func TestEpoch(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	g := s.Epoch()
 	require.True(t, s.SelfTest(t.Context()))
 	require.Equal(t, g, s.Epoch(), "the same result")
@@ -237,7 +237,7 @@ func TestEpoch(t *testing.T) {
 	again := s.Epoch()
 	require.NotEqual(t, weak.Answers, again.Answers, "what was insecure may be secure")
 
-	o := stub.Options{Servers: []string{server.Addr()}, Timeout: patient}
+	o := stub.Options{Servers: []string{server.Addr()}, Timeout: longTimeout}
 	require.NoError(t, s.Configure(o))
 	require.Equal(t, again, s.Epoch(), "the same servers")
 	require.Equal(t, stub.Validating, s.State().Result, "until the self-test has another result")
@@ -279,7 +279,7 @@ func TestLists(t *testing.T) {
 	t.Run("a mixed list: nothing is secure", func(t *testing.T) {
 		server := dnstest.New(t)
 		server.SetOther(data)
-		s := newStub(t, stub.Options{Servers: []string{server.Addr(), "192.0.2.1"}, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{server.Addr(), "192.0.2.1"}, Timeout: longTimeout})
 		require.Equal(t, stub.NotTrusted, s.State().Result)
 		require.Equal(t, "192.0.2.1:53 is not a resolver on loopback", s.State().Reason)
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
@@ -289,20 +289,20 @@ func TestLists(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { _ = server.Close() }()
 		server.SetOther(data)
-		s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: longTimeout})
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
-		s = newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: patient, Trust: stub.TrustAlways})
+		s = newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: longTimeout, Trust: stub.TrustAlways})
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one does not validate: nothing is secure", func(t *testing.T) {
-		_, b, s := two(t, hasty)
+		_, b, s := two(t, shortTimeout)
 		b.SetValidating(false)
 		require.False(t, s.SelfTest(t.Context()))
 		testUntil(t, s, stub.NotValidating)
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one echoes AD: nothing is secure", func(t *testing.T) {
-		a, b, s := two(t, hasty)
+		a, b, s := two(t, shortTimeout)
 		a.SetValidating(false)
 		b.SetEchoAD(true)
 		require.False(t, s.SelfTest(t.Context()))
@@ -310,7 +310,7 @@ func TestLists(t *testing.T) {
 		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("one has not been tested: it is not asked", func(t *testing.T) {
-		a, b, s := two(t, hasty)
+		a, b, s := two(t, shortTimeout)
 		b.SetDead(true)
 		require.False(t, s.SelfTest(t.Context()), "test again soon")
 		testUntil(t, s, stub.Validating)
@@ -323,7 +323,7 @@ func TestLists(t *testing.T) {
 	t.Run("after SERVFAIL another validating server is asked", func(t *testing.T) {
 		a, b, s := two(t, ample)
 		a.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
-		require.Eventually(t, func() bool { return s.SelfTest(t.Context()) }, patient, time.Millisecond)
+		require.Eventually(t, func() bool { return s.SelfTest(t.Context()) }, longTimeout, time.Millisecond)
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status, "one broken server must not defer mail")
 		require.Equal(t, 1, b.Asked("example.com", dns.TypeMX))
 		b.Set("example.com", dns.TypeMX, dnstest.Answer{Drop: true})
@@ -361,10 +361,10 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 	server := dnstest.New(t)
 	server.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 	server.SetDead(true)
-	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: patient})
+	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: longTimeout})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), hasty)
+	ctx, cancel := context.WithTimeout(t.Context(), shortTimeout)
 	defer cancel()
 	_, err = s.Lookup(ctx, mx("example.com"), dns.Effort{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -382,7 +382,7 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 	}
 	other := dnstest.New(t)
 	other.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
-	require.NoError(t, s.Configure(stub.Options{Servers: []string{other.Addr()}, Timeout: patient}), "while they wait")
+	require.NoError(t, s.Configure(stub.Options{Servers: []string{other.Addr()}, Timeout: longTimeout}), "while they wait")
 	require.True(t, s.SelfTest(t.Context()))
 	require.NoError(t, <-done)
 	require.NoError(t, <-done)

@@ -19,14 +19,14 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// patient is a timeout that answers on loopback never reach, and for which no test waits.
-const patient = 20 * time.Second
+// longTimeout is a timeout that answers on loopback never reach, and for which no test waits.
+const longTimeout = 20 * time.Second
 
-// hasty is a timeout for tests that wait for it, and ample one for tests that also need an answer in time: a busy machine
-// may stand still for half a second.
+// shortTimeout is a timeout for tests that wait for it, and ample one for tests that also need an answer in time: a busy
+// machine may stand still for half a second.
 const (
-	hasty = 400 * time.Millisecond
-	ample = time.Second
+	shortTimeout = 400 * time.Millisecond
+	ample        = time.Second
 )
 
 // newStub returns a Stub on servers that has tested them.
@@ -48,7 +48,7 @@ func on(t *testing.T, timeout time.Duration) (*dnstest.Server, *stub.Stub) {
 	return server, s
 }
 
-// testUntil repeats the self-test, as Run does, until it has that result: a hasty timeout can run out on a busy machine.
+// testUntil repeats the self-test, as Run does, until it has that result: a short one can run out on a busy machine.
 func testUntil(t *testing.T, s *stub.Stub, want stub.Result) {
 	t.Helper()
 	for range 20 {
@@ -127,7 +127,7 @@ func TestStubQuery(t *testing.T) {
 
 func TestStubAnswer(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 MX.example.com.", "MX 5 b.example.com.", "MX 5 a.example.com.", "MX 5 a.example.com."}})
 	r := answer(t, s, mx("EXAMPLE.com."))
 	require.Equal(t, "example.com", r.Name)
@@ -141,7 +141,7 @@ func TestStubAnswer(t *testing.T) {
 func TestStubPassesOverStrays(t *testing.T) {
 	t.Parallel() // it mostly waits
 	t.Run("the answer comes after them", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		r := answer(t, s, mx("example.com"))
 		require.False(t, r.NXDomain, "the strays say NXDOMAIN")
@@ -166,7 +166,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 		require.Contains(t, failure(t, s, mx("tcp.example")).Reason, "timed out, only messages that do not answer the query came")
 	})
 	t.Run("garbage", func(t *testing.T) {
-		server, s := on(t, hasty)
+		server, s := on(t, shortTimeout)
 		server.SetGarbage(true)
 		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out")
 	})
@@ -175,24 +175,24 @@ func TestStubPassesOverStrays(t *testing.T) {
 func TestStubTruncated(t *testing.T) {
 	t.Parallel() // it mostly waits
 	t.Run("TC=1: TCP (RFC 7766)", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		require.Len(t, answer(t, s, mx("example.com")).MX(), 1)
 		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX))
 	})
 	t.Run("a truncated answer can carry AD: never use it; no TCP: failure", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		require.NoError(t, server.StopTCP())
 		require.Contains(t, failure(t, s, mx("example.com")).Reason, "connection refused")
 	})
 	t.Run("truncated over TCP", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}, Change: func(m *miekg.Msg) { m.Truncated = true }})
 		require.Contains(t, failure(t, s, mx("example.com")).Reason, "truncated answer over TCP")
 	})
 	t.Run("1,500 MX records", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		var records []string
 		for i := range 1500 {
 			records = append(records, fmt.Sprintf("MX 10 mx%04d.example.com.", i))
@@ -208,7 +208,7 @@ func TestStubTruncated(t *testing.T) {
 
 func TestStubAD(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	tests := map[string]struct {
 		answer dnstest.Answer
 		want   dns.Status
@@ -238,7 +238,7 @@ func TestStubAD(t *testing.T) {
 // "SERVFAIL is a failure, bogus or not. EDE (RFC 8914) is for logs, metrics and the reason text only."
 func TestStubServfail(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	server.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: miekg.ExtendedErrorCodeDNSBogus, EDEText: "no\x01 sign\xe4ture\n" + strings.Repeat("x", 1000)})
 	failed := failure(t, s, mx("bogus.example"))
 	require.True(t, failed.Bogus)
@@ -258,7 +258,7 @@ func TestStubServfail(t *testing.T) {
 
 func TestStubNames(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	long := strings.Join(slices.Repeat([]string{strings.Repeat("a", 61)}, 4), ".") // 249 octets on the wire
 	for name, tc := range map[string]struct{ asked, want string }{
 		"an escaped space":              {`mail\032host.example`, `mail\ host.example`},
@@ -293,7 +293,7 @@ func TestStubNames(t *testing.T) {
 
 func TestStubTypes(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	set := func(ty dns.Type, records ...string) *dns.RRset {
 		server.Set("example.com", ty, dnstest.Answer{Secure: true, Records: records})
 		return answer(t, s, dns.Question{Name: "example.com", Type: ty})
@@ -315,7 +315,7 @@ func TestStubTimeouts(t *testing.T) {
 			asked.Add(1)
 			cancel()
 		})
-		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: longTimeout})
 		_, err := s.Lookup(ctx, mx("example.com"), dns.Effort{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.EqualValues(t, 1, asked.Load())
@@ -340,12 +340,12 @@ func TestStubTimeouts(t *testing.T) {
 	t.Run("a server that refuses leads to the next immediately", func(t *testing.T) {
 		gone, alive := dnstest.New(t), dnstest.New(t)
 		alive.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
-		s := newStub(t, stub.Options{Servers: []string{gone.Addr(), alive.Addr()}, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{gone.Addr(), alive.Addr()}, Timeout: longTimeout})
 		require.NoError(t, gone.Close())
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
 	})
 	t.Run("a server that is slow, and one that restarts", func(t *testing.T) {
-		server, s := on(t, patient)
+		server, s := on(t, longTimeout)
 		server.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		server.SetDelay(20 * time.Millisecond)
 		require.Equal(t, dns.Secure, answer(t, s, mx("slow.example")).Status)
@@ -360,7 +360,7 @@ func TestStubTimeouts(t *testing.T) {
 	})
 	t.Run("no server", func(t *testing.T) {
 		const unused = "127.99.0.1:5"
-		s := newStub(t, stub.Options{Servers: []string{unused}, Timeout: patient, Trust: stub.TrustNever})
+		s := newStub(t, stub.Options{Servers: []string{unused}, Timeout: longTimeout, Trust: stub.TrustNever})
 		require.Contains(t, unanswered(unused), failure(t, s, mx("example.com")).Reason)
 	})
 }

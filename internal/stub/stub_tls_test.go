@@ -31,7 +31,7 @@ func TestStubTLS(t *testing.T) {
 	require.NoError(t, err)
 
 	t.Run("the name of the certificate", func(t *testing.T) {
-		s := newStub(t, stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: longTimeout})
 		require.Equal(t, stub.Validating, s.State().Result, s.State().Reason)
 		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
 	})
@@ -41,9 +41,9 @@ func TestStubTLS(t *testing.T) {
 		reason  string
 		timeout time.Duration
 	}{
-		"another name":             {"tls://evil.example@" + addr, ca.Roots, "not evil.example", patient},
-		"a CA that is not trusted": {"tls://dns.example@" + addr, smtptest.NewCA(t).Roots, "the certificate is signed by an unknown authority", patient},
-		"a server without TLS":     {"tls://dns.example@" + server.Addr(), ca.Roots, "", hasty},
+		"another name":             {"tls://evil.example@" + addr, ca.Roots, "not evil.example", longTimeout},
+		"a CA that is not trusted": {"tls://dns.example@" + addr, smtptest.NewCA(t).Roots, "the certificate is signed by an unknown authority", longTimeout},
+		"a server without TLS":     {"tls://dns.example@" + server.Addr(), ca.Roots, "", shortTimeout},
 	}
 	for name, tc := range failing {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestStubTLS(t *testing.T) {
 	t.Run("a lack of trust is logged when it begins", func(t *testing.T) {
 		log := &testkit.Log{}
 		o := stub.Options{
-			Servers: []string{"tls://dns.example@192.0.2.1"}, RootCAs: ca.Roots, Timeout: patient, Logger: log.Logger(),
+			Servers: []string{"tls://dns.example@192.0.2.1"}, RootCAs: ca.Roots, Timeout: longTimeout, Logger: log.Logger(),
 		}
 		s := newStub(t, o)
 		o.RootCAs = smtptest.NewCA(t).Roots
@@ -74,7 +74,7 @@ func TestStubTLS(t *testing.T) {
 		require.Equal(t, 2, log.Count("the DNS servers are not trusted"), "not if the caller wants no trust")
 	})
 	t.Run("other roots begin another epoch", func(t *testing.T) {
-		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient}
+		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: longTimeout}
 		s := newStub(t, o)
 		before := s.Epoch()
 		o.RootCAs = ca.Roots // the same, read again

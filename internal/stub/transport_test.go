@@ -69,7 +69,7 @@ func reply(t *testing.T, query []byte, change func(*miekg.Msg)) []byte {
 // A server may send more than the 1,232 octets that the query offers, without TC.
 func TestALargeDatagramIsRead(t *testing.T) {
 	t.Parallel()
-	server, s := on(t, patient)
+	server, s := on(t, longTimeout)
 	for _, size := range []int{1300, 4000, 4096, 4097, 4200, 60000} {
 		var records []string
 		for n := 0; n < size; n += 30 {
@@ -128,7 +128,7 @@ func TestQueriesDoNotShareALoopbackSocket(t *testing.T) {
 			held = nil
 		}
 	})
-	s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+	s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: longTimeout})
 	for round := range 2 {
 		var all sync.WaitGroup
 		for i := range queries {
@@ -227,7 +227,7 @@ func write(w io.Writer, octets []byte) {
 // 1,000 cold lookups over DNS over TLS need one connection. The second of each two is answered first.
 func TestManyLookupsShareAConnection(t *testing.T) {
 	t.Parallel()
-	l, s := overTLS(t, patient, func(conn net.Conn) {
+	l, s := overTLS(t, longTimeout, func(conn net.Conn) {
 		held := map[string][]byte{} // by name without "one-" or "two-"
 		for {
 			query, err := read(conn)
@@ -294,7 +294,7 @@ func TestALostConnectionCostsNoLookup(t *testing.T) {
 	for name, lose := range map[string]func(l *counting){
 		"reset while idle": func(l *counting) { l.reset() },
 	} {
-		l, s := overTLS(t, patient, func(conn net.Conn) {
+		l, s := overTLS(t, longTimeout, func(conn net.Conn) {
 			for {
 				query, err := read(conn)
 				if err != nil {
@@ -315,7 +315,7 @@ func TestALostConnectionCostsNoLookup(t *testing.T) {
 		"closed before the first time": {0, 2},
 	} {
 		var first atomic.Bool
-		l, s := overTLS(t, patient, func(conn net.Conn) {
+		l, s := overTLS(t, longTimeout, func(conn net.Conn) {
 			if c.answers == 0 && !first.Swap(true) {
 				_, _ = read(conn)
 				return
@@ -348,7 +348,7 @@ func TestALostConnectionCostsNoLookup(t *testing.T) {
 func TestTLSSessionsAreResumed(t *testing.T) {
 	t.Parallel()
 	var resumed atomic.Int64
-	l, s := overTLS(t, patient, func(conn net.Conn) {
+	l, s := overTLS(t, longTimeout, func(conn net.Conn) {
 		for {
 			query, err := read(conn)
 			if err != nil {
@@ -401,7 +401,7 @@ func TestALookupWithoutTimeEndsNoOther(t *testing.T) {
 	})
 	const rounds, late = 20, 50
 	for range rounds {
-		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: longTimeout})
 		done := make(chan error, 1)
 		go func() {
 			_, err := s.Lookup(t.Context(), mx("waits.example"), dns.Effort{})

@@ -45,7 +45,7 @@ func TestUnusableAnswersAreReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStub(t, stub.Options{Servers: []string{raw(t, c.answer)}, Trust: stub.TrustNever, Timeout: patient})
+			s := newStub(t, stub.Options{Servers: []string{raw(t, c.answer)}, Trust: stub.TrustNever, Timeout: longTimeout})
 			require.Contains(t, failure(t, s, mx("example.com")).Reason, c.want)
 		})
 	}
@@ -70,7 +70,7 @@ func TestDataWithoutAQuestionIsIgnored(t *testing.T) {
 		addr := raw(t, func(query []byte) [][]byte {
 			return [][]byte{reply(t, query, func(m *miekg.Msg) { m.Question, m.Rcode = nil, rcode })}
 		})
-		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: hasty})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: shortTimeout})
 		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out")
 	}
 }
@@ -85,7 +85,7 @@ func TestAnAnswerAfterAnUnusableOneCounts(t *testing.T) {
 		},
 	} {
 		addr := raw(t, func(query []byte) [][]byte { return [][]byte{forged(query), forged(query), reply(t, query, nil)} })
-		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: longTimeout})
 		require.Len(t, answer(t, s, mx("example.com")).MX(), 1, name)
 	}
 }

@@ -76,7 +76,7 @@ func manyConnections(ctx context.Context, s *scene) string {
 	conns, done := s.p.crowd(n, nil)
 	defer done()
 	for _, c := range conns[n-100:] { // the last ones are open and served
-		s.world.all[0].askOn(ctx, socketmap.NewClient(c))
+		s.env.all[0].askOn(ctx, socketmap.NewClient(c))
 	}
 	during, evicted := s.p.files(), s.p.metric(ctx, "policyd_connections_dropped_total")
 	done()
@@ -92,7 +92,7 @@ func manyConnections(ctx context.Context, s *scene) string {
 // slowClients send a request that is never complete: byte by byte, half of it, or half of it and a FIN.
 func slowClients(ctx context.Context, s *scene) string {
 	const all = 900
-	half := wire(s.world.all[0])
+	half := wire(s.env.all[0])
 	half = half[:len(half)/2]
 	must.Each(all, all, func(i int) {
 		c := s.p.dial()
@@ -148,7 +148,7 @@ func malformed(ctx context.Context, s *scene) string {
 
 func pipelined(_ context.Context, s *scene) string {
 	const requests = 1000
-	questions := sure(s.world.all)
+	questions := sure(s.env.all)
 	c := s.p.dial()
 	defer func() { _ = c.Close() }()
 	var all []byte
@@ -168,7 +168,7 @@ func pipelined(_ context.Context, s *scene) string {
 
 func reconnects(ctx context.Context, s *scene) string {
 	total, clients := s.count(20_000, 4000), 50
-	before, questions := s.p.files(), sure(s.world.all)
+	before, questions := s.p.files(), sure(s.env.all)
 	must.Each(total, clients, func(i int) {
 		c := must.Get(socketmap.Dial(ctx, s.p.tcp))
 		questions[i%len(questions)].askOn(ctx, c)
@@ -190,7 +190,7 @@ func fewFiles(ctx context.Context, s *scene) string {
 func fillMemory(ctx context.Context, s *scene) string {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)
-	s.world.publishLong()
+	s.env.publishLong()
 	request := socketmap.AppendNetstring(nil, "tls-policy "+strings.Repeat("x", socketmap.MaxQuery-len("tls-policy ")))
 	_, done := s.p.crowd(held, request[:len(request)-1])
 	defer done()
@@ -208,7 +208,7 @@ func fillMemory(ctx context.Context, s *scene) string {
 	if s.p.group != "" {
 		noneKilled(s.p.group)
 	}
-	s.p.best(ctx, s.world.all)
+	s.p.best(ctx, s.env.all)
 	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total, held,
 		highest)
 }

@@ -47,7 +47,7 @@ func fill(full bool) step {
 // learn publishes domains with an MTA-STS policy, adds them to the load, and waits until their policies are enforced.
 func learn(label string, n int) step {
 	return func(ctx context.Context, s *scene) string {
-		questions := s.world.enforced(numbered(label, n)...)
+		questions := s.env.enforced(numbered(label, n)...)
 		s.learned = append(s.learned, questions...)
 		if s.load != nil {
 			s.load.change(func(q []question) []question { return append(q, questions...) })
@@ -70,7 +70,7 @@ func killed(ctx context.Context, s *scene) string {
 	rounds, early, round := s.count(200, 20), 0, 0
 	for ; round < rounds || early < rounds/2; round++ { // a kill after the last answer is not the test
 		label := fmt.Sprintf("r%d-", round)
-		got := s.askUntilKilled(ctx, sure(s.world.enforced(numbered(label, each)...)), 1+rand.IntN(each/2))
+		got := s.askUntilKilled(ctx, sure(s.env.enforced(numbered(label, each)...)), 1+rand.IntN(each/2))
 		if len(got) < each {
 			early++
 		}

@@ -199,7 +199,7 @@ func logs(words ...string) step {
 
 // recovers checks that all answers are the best again within seconds. Back-offs of minutes would show.
 func recovers(ctx context.Context, s *scene) string {
-	return s.p.recover(ctx, slices.Concat(s.fresh, s.world.all))
+	return s.p.recover(ctx, slices.Concat(s.fresh, s.env.all))
 }
 
 // restart ends the load and policyd, closes the policy host and starts policyd again: only policies on disk hold then.
@@ -217,5 +217,5 @@ func (s *scene) stop()          { must.Do(s.p.Stop()) }
 func (s *scene) kill()          { s.p.Kill() }
 func (s *scene) hangUp()        { must.Do(s.p.Signal(syscall.SIGHUP)) }
 func (s *scene) removeState()   { must.Do(os.Rename(s.p.state, s.p.state+".gone")) } // at one moment, unlike RemoveAll
-func (s *scene) openPolicies()  { must.Do(s.world.policies.Open()) }
-func (s *scene) closePolicies() { s.world.policies.Close() }
+func (s *scene) openPolicies()  { must.Do(s.env.policies.Open()) }
+func (s *scene) closePolicies() { s.env.policies.Close() }

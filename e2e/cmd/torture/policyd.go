@@ -72,12 +72,12 @@ func (s *scene) start(ctx context.Context, with setup) *policyd {
 		with.Address = "unix:DIR/passed"
 		with.Listeners = []*os.File{s.passed(dir + "/passed")}
 	}
-	servers := strconv.Quote(s.world.dns.Addr())
+	servers := strconv.Quote(s.env.dns.Addr())
 	if with.resolvConf {
 		servers = ""
 	}
 	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, servers, p.state, smtpsPort,
-		s.world.caFile, p.metrics)+with.settings, with.Command))
+		s.env.caFile, p.metrics)+with.settings, with.Command))
 	s.atEnd(p.finish)
 	return p
 }

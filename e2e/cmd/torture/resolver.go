@@ -16,12 +16,12 @@ import (
 
 // resolver breaks the resolver in one way, or repairs it.
 func resolver(set func(*dnstest.Server, bool), on bool) step {
-	return do(func(s *scene) { set(s.world.dns, on) })
+	return do(func(s *scene) { set(s.env.dns, on) })
 }
 
 // changesItsMind answers without records and without a signature where the answer was secure, as an attacker would.
 func changesItsMind(ctx context.Context, s *scene) string {
-	w, begun, last := s.world, time.Now(), time.Duration(s.world.ttl)*time.Second
+	w, begun, last := s.env, time.Now(), time.Duration(s.env.ttl)*time.Second
 	const domain = "m0.example"
 	w.publish(withTLSA, domain)
 	questions := sure(withTLSA.questions(domain))
@@ -43,7 +43,7 @@ func changesItsMind(ctx context.Context, s *scene) string {
 
 // protected are the questions whose answers must not change while the resolver copies the AD bit of the query. The TLSA
 // records of forged.example have no signature: if the copied bit counted, they would be DANE.
-func (w *world) protected() []question {
+func (w *environment) protected() []question {
 	w.publish(plain, "forged.example")
 	w.set(false, "_25._tcp.mx.forged.example", dns.TypeTLSA, "TLSA "+foreignTLSA)
 	forged := question{request: policyOf("forged.example"), best: notFound, also: []string{temp}}
@@ -52,12 +52,12 @@ func (w *world) protected() []question {
 
 // liesFromTheStart starts a second policyd while the resolver copies the AD bit of the query.
 func liesFromTheStart(ctx context.Context, s *scene) string {
-	s.world.dns.SetEchoAD(true)
+	s.env.dns.SetEchoAD(true)
 	p := s.start(ctx, setup{})
-	p.best(ctx, s.world.protected())
-	s.world.dns.SetEchoAD(false)
+	p.best(ctx, s.env.protected())
+	s.env.dns.SetEchoAD(false)
 	// Until the next self-test nothing is secure, and there is no DANE.
-	honest := slices.Clone(s.world.all)
+	honest := slices.Clone(s.env.all)
 	for i := range honest {
 		if honest[i].best == "OK dane-only" {
 			honest[i].also = []string{notFound, temp}
@@ -68,18 +68,18 @@ func liesFromTheStart(ctx context.Context, s *scene) string {
 
 // liesLater does the same to a policyd that has trusted the resolver so far: a reload repeats the self-test.
 func liesLater(ctx context.Context, s *scene) string {
-	s.world.dns.SetEchoAD(true)
+	s.env.dns.SetEchoAD(true)
 	s.hangUp()
 	must.Do(s.p.Logged(ctx, `result="echoes AD"`))
-	s.p.best(ctx, s.world.protected())
+	s.p.best(ctx, s.env.protected())
 	return ""
 }
 
 // resolverRestarts stops the resolver, so that its port refuses, and starts it again.
 func resolverRestarts(ctx context.Context, s *scene) string {
-	must.Do(s.world.dns.Close())
+	must.Do(s.env.dns.Close())
 	span(15*time.Second, 5*time.Second)(ctx, s)
-	s.resolver(s.world.dns.Addr(), s.world.publishAll)
+	s.resolver(s.env.dns.Addr(), s.env.publishAll)
 	return recovers(ctx, s)
 }
 
@@ -90,7 +90,7 @@ const first, second, untrusted = "127.0.0.1", "::1", "127.0.0.53"
 func (s *scene) nameServers() {
 	s.named = map[string]*dnstest.Server{}
 	for _, address := range []string{untrusted, second, first} {
-		s.named[address] = s.resolver(net.JoinHostPort(address, "53"), s.world.publishAll)
+		s.named[address] = s.resolver(net.JoinHostPort(address, "53"), s.env.publishAll)
 	}
 	resolvConf(first)
 }
@@ -105,11 +105,11 @@ func resolvConf(server string) {
 func replaced(ctx context.Context, s *scene) string {
 	// The second resolver has a newer MX host of a signed domain; no cached answer of the first may hide it.
 	server := s.named[second]
-	server.Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: s.world.ttl,
+	server.Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: s.env.ttl,
 		Records: []string{"MX 10 starttls-new.k0.example."}})
 	moved := question{request: policyOf("k0.example"), best: secure("starttls-new.k0.example"),
 		also: []string{secure("starttls-mx.k0.example"), temp}}
-	others := s.world.all[len(signed.questions("")):]
+	others := s.env.all[len(signed.questions("")):]
 	l := (&load{connections: 4, pause: 20 * time.Millisecond, questions: append(others, moved)}).start(ctx, s.p)
 	resolvConf(second)
 	took := s.p.best(ctx, []question{moved})

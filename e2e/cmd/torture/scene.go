@@ -22,7 +22,7 @@ type scene struct {
 	places int
 	ending []func()
 
-	world   *world
+	env     *environment
 	named   map[string]*dnstest.Server // the servers that resolv.conf can name, by address
 	p       *policyd
 	load    *load
@@ -38,9 +38,9 @@ func (s *scene) play(ctx context.Context, f fault) string {
 		s.nameServers()
 	}
 	s.p = s.start(ctx, f.setup)
-	s.p.best(ctx, s.world.all) // policyd has cached them now
-	s.learned, s.fresh = s.world.enforced("sts.example"), s.world.unknown(f.fresh)
-	questions := slices.Concat(s.fresh, s.world.all)
+	s.p.best(ctx, s.env.all) // policyd has cached them now
+	s.learned, s.fresh = s.env.enforced("sts.example"), s.env.unknown(f.fresh)
+	questions := slices.Concat(s.fresh, s.env.all)
 	if f.sure {
 		questions = sure(questions)
 	}

@@ -32,8 +32,8 @@ func terminations(ctx context.Context, s *scene) string {
 	const storm = 50
 	times := s.count(20, 5)
 	for range times {
-		s.world.dns.SetDelay(200 * time.Millisecond)
-		fresh := s.world.unknown(20)
+		s.env.dns.SetDelay(200 * time.Millisecond)
+		fresh := s.env.unknown(20)
 		s.load.change(func(q []question) []question { return append(q, fresh...) })
 		must.Do(daemon.Sleep(ctx, 300*time.Millisecond))
 		for range storm {
@@ -41,7 +41,7 @@ func terminations(ctx context.Context, s *scene) string {
 		}
 		err := s.p.Stop()
 		must.Be(err == nil, "after the storm: %w; the log ends:\n%s", err, s.p.Log.Tail(20, ""))
-		s.world.dns.SetDelay(0)
+		s.env.dns.SetDelay(0)
 		s.p.again(ctx)
 	}
 	must.Be(!strings.Contains(s.p.Log.String(), "some lookups took longer than drain_timeout"), "lookups were cut off")
@@ -61,7 +61,7 @@ func handover(ctx context.Context, s *scene) string {
 }
 
 // publishLong gives every name that was not published a long answer.
-func (w *world) publishLong() {
+func (w *environment) publishLong() {
 	long := dnstest.Answer{TTL: 3600, Secure: true}
 	for i := range 20 {
 		long.Records = append(long.Records,
@@ -85,8 +85,8 @@ func senderFlood(delay time.Duration) step {
 			seconds = s.count(20, 5)
 		}
 		total := rate * seconds
-		keys := s.world.senders(total, delay)
-		queries, filesBefore := s.world.dns.Queries(), s.p.files()
+		keys := s.env.senders(total, delay)
+		queries, filesBefore := s.env.dns.Queries(), s.p.files()
 		due := make(chan string, total)
 		go func() {
 			defer close(due)
@@ -107,7 +107,7 @@ func senderFlood(delay time.Duration) step {
 		l, times := s.load, slices.Concat(took...)
 		asked := s.endLoad()
 		slices.Sort(times)
-		each := float64(s.world.dns.Queries()-queries) / float64(total)
+		each := float64(s.env.dns.Queries()-queries) / float64(total)
 		const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
 		p999 := daemon.Quantile(times, 0.999)
 		must.Be(len(times) == total, "%d of %d were answered", len(times), total)
@@ -122,7 +122,7 @@ func senderFlood(delay time.Duration) step {
 }
 
 // senders publishes the domains and returns an address in each.
-func (w *world) senders(n int, delay time.Duration) []string {
+func (w *environment) senders(n int, delay time.Duration) []string {
 	keys := make([]string, n)
 	set := func(name string, t dns.Type, records ...string) {
 		w.dns.Set(name, t, dnstest.Answer{TTL: 3600, Delay: delay, Records: records})

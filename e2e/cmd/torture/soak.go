@@ -42,7 +42,7 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	}
 	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains
 	// are asked for twice, and later there are no others. A slow machine may take minutes.
-	pool := s.world.unknown(domains)
+	pool := s.env.unknown(domains)
 	l := (&load{connections: 16, questions: pool}).start(ctx, s.p)
 	must.Do(daemon.Until(ctx, "all were asked", func() (bool, error) { return l.asks(3 * len(pool)), nil }))
 	l.end()
@@ -96,7 +96,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		return chosen
 	}
 	l := (&load{connections: 16, pause: 2 * time.Millisecond,
-		questions: append(some(150), s.world.all...)}).start(ctx, s.p)
+		questions: append(some(150), s.env.all...)}).start(ctx, s.p)
 	end := time.Now().Add(length)
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
 		more := some(30)
@@ -108,18 +108,18 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		case 5:
 			s.flush(ctx, fmt.Sprintf("k%d.example", rand.IntN(int(kinds))))
 		case 6, 7:
-			s.world.dns.SetDead(i%10 == 6)
+			s.env.dns.SetDead(i%10 == 6)
 		default: // not while the resolver is dead: a policy that was never fetched does not hold
-			policies := s.world.enforced(fmt.Sprintf("soak%d.example", i%200))
+			policies := s.env.enforced(fmt.Sprintf("soak%d.example", i%200))
 			s.p.best(ctx, policies)
 			more = append(more, policies...)
 		}
 		l.change(func(q []question) []question { return append(q[max(0, len(q)+len(more)-questions):], more...) })
 		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}
-	s.world.dns.SetDead(false)
+	s.env.dns.SetDead(false)
 	l.end()
-	s.p.best(ctx, s.world.all)
+	s.p.best(ctx, s.env.all)
 	return l.asked
 }
 

@@ -82,7 +82,7 @@ func (f facts) domain(name string) (d dnstest.Domain, best string) {
 	return d, best
 }
 
-func (w *world) publish(f facts, name string) {
+func (w *environment) publish(f facts, name string) {
 	d, _ := f.domain(name)
 	d.TTL = w.ttl
 	w.dns.Publish(d)
@@ -93,7 +93,7 @@ func (w *world) publish(f facts, name string) {
 
 const foreignTLSA = "3 1 1 abababababababababababababababababababababababababababababababab"
 
-func (w *world) set(secure bool, name string, t dns.Type, records ...string) {
+func (w *environment) set(secure bool, name string, t dns.Type, records ...string) {
 	w.dns.Set(name, t, dnstest.Answer{Secure: secure, TTL: w.ttl, Records: records})
 }
 
@@ -107,9 +107,9 @@ func (f facts) questions(domain string) []question {
 	}
 }
 
-// world has the servers around a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS
-// and, as root, an MTA-STS policy host, whose port is 443.
-type world struct {
+// environment has the servers around a policyd: a resolver with domains of every kind, a receiver on the port of implicit
+// TLS and, as root, an MTA-STS policy host, whose port is 443.
+type environment struct {
 	dns      *dnstest.Server
 	ttl      int
 	caFile   string
@@ -122,10 +122,10 @@ type world struct {
 
 const smtpsPort = 2626
 
-// newWorld starts the servers; their records have a TTL of ttl seconds.
-func (s *scene) newWorld(ttl int) {
-	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
-	s.world = w
+// newEnvironment starts the servers; their records have a TTL of ttl seconds.
+func (s *scene) newEnvironment(ttl int) {
+	w := &environment{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
+	s.env = w
 	ca := smtptest.NewCA(lab.Must{})
 	must.Do(os.WriteFile(w.caFile, ca.PEM(), 0o600))
 	// The address of the receiver belongs to no interface, so that policyd does not treat it as this host.
@@ -150,8 +150,8 @@ func (s *scene) resolver(address string, prepare func(*dnstest.Server)) *dnstest
 	return server
 }
 
-// publishAll makes another resolver that of the world.
-func (w *world) publishAll(resolver *dnstest.Server) {
+// publishAll makes another resolver that of the environment.
+func (w *environment) publishAll(resolver *dnstest.Server) {
 	w.dns, w.all = resolver, nil
 	for kind := range kinds {
 		domain := fmt.Sprintf("k%d.example", kind)
@@ -173,7 +173,7 @@ func (w *world) publishAll(resolver *dnstest.Server) {
 }
 
 // enforced publishes domains with an enforced MTA-STS policy and returns their questions: none without a policy host.
-func (w *world) enforced(domains ...string) (questions []question) {
+func (w *environment) enforced(domains ...string) (questions []question) {
 	if w.policies == nil {
 		return nil
 	}
@@ -185,7 +185,7 @@ func (w *world) enforced(domains ...string) (questions []question) {
 }
 
 // unknown publishes new domains and returns the questions about them.
-func (w *world) unknown(n int) (questions []question) {
+func (w *environment) unknown(n int) (questions []question) {
 	for range n {
 		w.domains++
 		kind, domain := facts(w.domains)%kinds, fmt.Sprintf("f%d.example", w.domains)
