@@ -190,12 +190,15 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 	l.dns.Set("hosted.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 starttls-mx.provider.example."}})
 	l.dns.Set("starttls-mx.provider.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	ask(t, l.client(), "hosted.example")
-	known, err := admin.GetDomain.Ask(t.Context(), l.adminPath(), admin.DomainRequest{Domain: "hosted.example"})
-	require.NoError(t, err)
 	var names []string
-	for _, e := range known.Cache {
-		names = append(names, e.Name+" "+e.Type.String())
-	}
+	require.Eventually(t, func() bool { // the answer may be given before the AAAA lookup has ended
+		known, err := admin.GetDomain.Ask(t.Context(), l.adminPath(), admin.DomainRequest{Domain: "hosted.example"})
+		names = nil
+		for _, e := range known.Cache {
+			names = append(names, e.Name+" "+e.Type.String())
+		}
+		return err == nil && len(names) == 4
+	}, time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{
 		"hosted.example MX", "starttls-mx.provider.example A", "starttls-mx.provider.example AAAA",
 		"_25._tcp.starttls-mx.provider.example TLSA",
