@@ -107,8 +107,8 @@ func (f facts) questions(domain string) []question {
 	}
 }
 
-// environment has the servers around a policyd: a resolver with domains of every kind, a receiver on the port of implicit
-// TLS and, as root, an MTA-STS policy host, whose port is 443.
+// environment has the servers around a policyd: a resolver with domains of every kind, a receiver on the port of
+// implicit TLS and, as root, an MTA-STS policy host, whose port is 443.
 type environment struct {
 	dns      *dnstest.Server
 	ttl      int
