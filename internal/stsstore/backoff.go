@@ -64,7 +64,7 @@ func (f failures) add(w want, err *mtasts.Error, now time.Time) (first time.Time
 	wait := n.backOff
 	if w.have.live(now) {
 		quarter := w.have.expires.Sub(now) / 4 // a quarter of the time for which the policy is still live
-		wait = max(min(wait, quarter), firstBackOff)
+		wait = min(wait, max(quarter, firstBackOff))
 	}
 	jitter := rand.N(wait / 10)
 	n.retry = now.Add(wait - jitter)
