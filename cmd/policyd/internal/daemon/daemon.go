@@ -65,12 +65,13 @@ type Daemon struct {
 	server   *socketmap.Server
 	metrics  *metrics.Metrics // nil where metrics.listen is empty
 
-	reloading, notifying sync.Mutex // held by Reload, and by notify
-	loaded               atomic.Pointer[settings.Loaded]
-	last                 atomic.Pointer[status.Reload]
-	listeners            []*listener   // set by Run before it starts anything that reads it
-	ready                atomic.Bool   // the listeners are open
-	interval             time.Duration // the interval between checks of the paths of unix sockets
+	reloading sync.Mutex    // held by Reload
+	notifying chan struct{} // full while notify sends; unlike a Mutex, it lets the one that waits longest continue
+	loaded    atomic.Pointer[settings.Loaded]
+	last      atomic.Pointer[status.Reload]
+	listeners []*listener   // set by Run before it starts anything that reads it
+	ready     atomic.Bool   // the listeners are open
+	interval  time.Duration // the interval between checks of the paths of unix sockets
 }
 
 // New reads the settings and builds a Daemon. The error is a *settings.Error if they are invalid.
@@ -79,7 +80,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), interval: socketInterval}
+	d := &Daemon{options: o, started: time.Now(), interval: socketInterval, notifying: make(chan struct{}, 1)}
 	d.loaded.Store(loaded)
 	_ = d.level.UnmarshalText([]byte(loaded.Log.Level)) // checked
 	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)

@@ -15,10 +15,7 @@ const afterDrain = 900 * time.Millisecond
 // system that does not answer cannot be interrupted.
 func Await(ctx context.Context, f func()) bool {
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
+	go func() { f(); close(done) }()
 	select {
 	case <-done:
 		return true

@@ -14,8 +14,8 @@ func (d *Daemon) notify(state string) {
 	ctx, cancel := context.WithTimeout(context.Background(), afterDrain/3) // stop needs the rest
 	defer cancel()
 	Await(ctx, func() {
-		d.notifying.Lock()
-		defer d.notifying.Unlock()
+		d.notifying <- struct{}{}
+		defer func() { <-d.notifying }()
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			d.log.Warn("cannot notify the service manager", "err", err)
 		}

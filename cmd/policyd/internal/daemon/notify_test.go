@@ -111,6 +111,22 @@ func TestReloadWhileTheServiceManagerHangs(t *testing.T) {
 	require.Contains(t, l.log.String(), "msg=stopped")
 }
 
+// A manager that recovers gets the messages in their order: a unit whose last message is RELOADING=1 would stay in that
+// state. The second message waits for the first one. The third one comes at the moment at which the first one is sent.
+func TestServiceManagerThatRecoversGetsTheMessagesInOrder(t *testing.T) {
+	messages := manager(t)
+	d, err := New(newLab(t, "").options)
+	require.NoError(t, err)
+	for range 5 {
+		d.notifying <- struct{}{}
+		d.notify("RELOADING=1") // it returns when it has waited long enough
+		<-d.notifying
+		d.notify("READY=1")
+		require.Equal(t, "RELOADING=1", <-messages)
+		require.Equal(t, "READY=1", <-messages)
+	}
+}
+
 func TestWatchdogIsNotified(t *testing.T) {
 	messages := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
