@@ -15,7 +15,7 @@ func encode(v any) []byte {
 	return b
 }
 
-// decode reads a value that encode has written into v. It refuses every other form.
+// decode reads into v a value that encode has written. It refuses every other form.
 func decode(b []byte, v any) error {
 	if _, err := binary.Decode(b, binary.BigEndian, v); err != nil || !bytes.Equal(encode(v), b) {
 		return errEncoding
