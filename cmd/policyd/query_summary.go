@@ -34,15 +34,15 @@ func whatHappens(tls, transport socketmap.Reply, source string) string {
 	}
 	level, attributes, _ := strings.Cut(answer, " ")
 	switch {
+	case strings.Contains(transport.Text, "["): // a route by hosts: Postfix does not ask for the policy of the domain
+		_, hosts, _ := strings.Cut(transport.Text, ":")
+		return "is sent only over verified implicit TLS to " + hosts
 	case tls.Status == socketmap.StatusNotFound:
 		return "is sent as without policyd: over TLS where the server offers it, without verification"
 	case tls.Status != socketmap.StatusOK:
 		return "waits: " + answer
 	case source == string(policy.SourceOverride):
 		return "is sent under the policy of the overrides file: " + answer
-	case strings.Contains(transport.Text, "["): // a route by hosts, and mail goes to no other
-		_, hosts, _ := strings.Cut(transport.Text, ":")
-		return "is sent only over verified implicit TLS to " + hosts
 	case level == "secure":
 		hosts, _, _ := strings.Cut(strings.TrimPrefix(attributes, "match="), " ")
 		list := strings.Split(hosts, ":")

@@ -52,6 +52,7 @@ func TestSummary(t *testing.T) {
 		{ok("secure match=smtps-a.x:starttls-b.x servername=hostname"), ok("smtps26:[smtps-a.x]:26"), "prefix", "is sent only over verified implicit TLS to [smtps-a.x]:26."},
 		{ok("secure match=a.x:b.x:c.x servername=hostname"), ok("smtps26:[a.x]:26, [b.x]:26"), "prefix", "is sent only over verified implicit TLS to [a.x]:26, [b.x]:26."},
 		{ok("dane-only"), ok("smtps26:[smtps-a.x]:26"), "dane", "is sent only over verified implicit TLS to [smtps-a.x]:26."},
+		{socketmap.Temp("the DANE lookup for b.x failed"), ok("smtps26:[smtps-a.x]:26"), "dane", "is sent only over verified implicit TLS to [smtps-a.x]:26."},
 		{ok("dane-only"), ok("smtps26:example.com:26"), "dane", "is sent only over verified TLS, with implicit TLS on port 26."},
 		{ok("dane-only"), none, "dane", "is sent only over TLS that DANE verifies."},
 		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to hosts with only unusable ones, and to other hosts as without policyd."},
