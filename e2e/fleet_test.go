@@ -178,7 +178,7 @@ func TestFleet(t *testing.T) {
 	b := f.start(t, "b", key)
 	eventually(t, "b merges the records", func() bool { return b.status(t).Fleet.Merged >= 3 })
 	require.Equal(t, secureSTS("fleet.test"), b.ask(t, "fleet.test"), "the first contact of a new node is protected")
-	otherSite := f.start(t, "other", other)
+	otherSite := f.start(t, "c", other)
 	eventually(t, "records of another key are counted", func() bool { return otherSite.status(t).Fleet.Ignored["mac"] >= 3 })
 	require.Equal(t, "NOTFOUND", strings.TrimSpace(otherSite.ask(t, "fleet.test")))
 
