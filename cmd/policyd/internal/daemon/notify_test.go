@@ -71,7 +71,9 @@ func TestServiceManagerIsNotified(t *testing.T) {
 }
 
 // hungManager is a service manager that hangs: its socket takes no more messages until the test ends.
-func hungManager(t *testing.T) {
+// The function that it returns ends the manager, and waits until the notifications of a daemon that still wait have
+// failed: they must not reach the manager of another test.
+func hungManager(t *testing.T) (end func(*Daemon)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -84,22 +86,27 @@ func hungManager(t *testing.T) {
 	}
 	require.NoError(t, full.Close())
 	t.Setenv("NOTIFY_SOCKET", path)
-	t.Cleanup(func() { require.NoError(t, manager.Close()) }) // this ends the notifications that still wait
+	t.Cleanup(func() { _ = manager.Close() })
+	return func(d *Daemon) {
+		require.NoError(t, manager.Close())
+		d.notifying <- struct{}{}
+	}
 }
 
 // SIGTERM ends a daemon whose service manager hangs.
 func TestStopWhileTheServiceManagerHangs(t *testing.T) {
-	hungManager(t)
+	end := hungManager(t)
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	require.Equal(t, signedPolicy, ask(t, l.client(), "signed.example"))
 	l.stop()
 	require.NoError(t, l.end())
 	require.NotContains(t, l.log.String(), "does not end", "it was drained")
+	end(l.daemon)
 }
 
 // A reload takes effect, and the end of the daemon does not wait for it.
 func TestReloadWhileTheServiceManagerHangs(t *testing.T) {
-	hungManager(t)
+	end := hungManager(t)
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	l.write("mode = \"off\"\nserver.drain_timeout = \"10ms\"")
 	l.hangup <- syscall.SIGHUP
@@ -109,6 +116,7 @@ func TestReloadWhileTheServiceManagerHangs(t *testing.T) {
 	l.stop()
 	require.NoError(t, l.end())
 	require.Contains(t, l.log.String(), "msg=stopped")
+	end(l.daemon)
 }
 
 // A manager that recovers gets the messages in their order: a unit whose last message is RELOADING=1 would stay in that
