@@ -66,7 +66,7 @@ func rrsetWords(r *report.Report) string {
 		return "failed: " + r.RRset.Error
 	}
 	words := r.DNSSEC + map[string]string{
-		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), yesNo(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
+		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), text.Either(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
 		"implicit": ", none: the domain is its own mail host",
 		"null":     ", null MX: the domain accepts no mail",
 		"nxdomain": ", the domain does not exist",
@@ -108,7 +108,7 @@ func (s *screen) host(h *report.Host) {
 	}
 	s.row("DANE", "%s", dane)
 	if h.MTASTS != nil {
-		s.row("MTA-STS", "%s the host", yesNo(*h.MTASTS, "allows", "does not allow"))
+		s.row("MTA-STS", "%s the host", text.Either(*h.MTASTS, "allows", "does not allow"))
 	}
 }
 
@@ -158,7 +158,7 @@ func certificateWords(c *report.Connection) string {
 		name = "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
 	}
 	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly),
-		yesNo(cert.Trusted, "trusted", "not trusted"), strings.Join(cert.Chain, " < "), cert.Key, cert.Signature,
+		text.Either(cert.Trusted, "trusted", "not trusted"), strings.Join(cert.Chain, " < "), cert.Key, cert.Signature,
 		c.Cipher)
 }
 
@@ -168,7 +168,7 @@ func tlsaWords(d report.TLSA) string {
 		words += fmt.Sprintf(" (%d)", len(d.Records))
 	}
 	if d.Matches != nil {
-		words += yesNo(*d.Matches, ", matches", ", does not match")
+		words += text.Either(*d.Matches, ", matches", ", does not match")
 	}
 	return words
 }

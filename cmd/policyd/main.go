@@ -100,7 +100,8 @@ func newRoot() *cobra.Command {
 // noneEmpty refuses a flag without a value, such as one whose value is a variable that is not set.
 func noneEmpty(cmd *cobra.Command, _ []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if _, use := pflag.UnquoteUsage(f); f.Value.String() == map[string]string{"stringSlice": "[]"}[f.Value.Type()] {
+		_, use := pflag.UnquoteUsage(f)
+		if f.Value.String() == text.Either(f.Value.Type() == "stringSlice", "[]", "") {
 			err = fmt.Errorf("--%s is empty: leave it out, or give a value: %s", f.Name, use)
 		}
 	})

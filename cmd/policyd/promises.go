@@ -41,7 +41,7 @@ Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage o
 delivered at Postfix's next attempt (postqueue -f).`,
 		Args: oneDomain(&forgotten.Domain),
 	}, admin.ForgetPromise, &forgotten, func(s *screen, f admin.Forgotten) {
-		s.linef("%s", yesNo(f.Forgotten, "forgotten", "nothing was remembered about "+forgotten.Domain))
+		s.linef("%s", text.Either(f.Forgotten, "forgotten", "nothing was remembered about "+forgotten.Domain))
 	})
 	return group("promises", "Show and forget which domains promised authenticated TLS", list, get, forget)
 }
@@ -55,7 +55,7 @@ func (s *screen) promises(list admin.PromiseList) {
 	for _, p := range list.Promises {
 		for _, seen := range p.Seen {
 			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days,
-				yesNo(seen.Signed, "signed", "unsigned"), p.Domain)))
+				text.Either(seen.Signed, "signed", "unsigned"), p.Domain)))
 		}
 		if !p.Missing.IsZero() {
 			s.linef("  ! missing from unsigned answers since %s", p.Missing.Format(time.DateTime))

@@ -51,7 +51,7 @@ func whatHappens(tls, transport socketmap.Reply, source string) string {
 		}
 		return "is sent only over verified TLS to " + strings.Join(list, " or ") + route
 	case level == "dane-only":
-		return "is sent only over " + yesNo(route == "", "TLS that DANE verifies", "verified TLS") + route
+		return "is sent only over " + text.Either(route == "", "TLS that DANE verifies", "verified TLS") + route
 	}
 	return "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to " +
 		"hosts with only unusable ones, and to other hosts as without policyd"

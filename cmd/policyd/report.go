@@ -44,7 +44,7 @@ func (s *screen) decisions(r report.Report) {
 	from := slices.MaxFunc([]time.Time{r.Since, r.Recorded}, time.Time.Compare)
 	s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
 	reports := r.Mode == "report"
-	s.linef("how their mail %s:\n", yesNo(reports, `would be sent with mode = "enforce"`, "is sent"))
+	s.linef("how their mail %s:\n", text.Either(reports, `would be sent with mode = "enforce"`, "is sent"))
 	const count = "  %-12s  %9s"
 	for _, row := range []struct {
 		label string
@@ -81,7 +81,7 @@ func (s *screen) waiting(r report.Report) {
 	const shown = 50
 	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
 		s.linef("  %s", text.Printable(w.Nexthop))
-		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", yesNo(w.Still, "still", "no longer"),
+		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", text.Either(w.Still, "still", "no longer"),
 			number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {

@@ -95,18 +95,10 @@ func (s *screen) row(label, format string, args ...any) {
 }
 
 // wordsIf returns words if the condition holds, and otherwise nothing.
-func wordsIf(apply bool, words string) string { return yesNo(apply, words, "") }
+func wordsIf(apply bool, words string) string { return text.Either(apply, words, "") }
 
 // part returns words with a separator in front of them; nothing if there are no words.
 func part(separator, words string) string { return wordsIf(words != "", separator+words) }
-
-// yesNo returns one of two phrases for a report.
-func yesNo(holds bool, yes, no string) string {
-	if holds {
-		return yes
-	}
-	return no
-}
 
 // paragraph writes lines that begin with a margin, the first of them with a mark such as "- ".
 func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, text.Printable(words)) }

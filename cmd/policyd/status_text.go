@@ -47,7 +47,7 @@ func (s *screen) status(st status.Status) {
 
 	r, c := st.Resolver, st.Cache
 	add("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source,
-		yesNo(r.Trusted, "trusted", "not trusted"))
+		text.Either(r.Trusted, "trusted", "not trusted"))
 	add("self-test", "%s%s%s", r.SelfTest, part(", ", event("tested", r.Checked)), part(": ", r.Reason))
 	add("answers", "%s", counts(c.Answers, "secure", "insecure", "bogus", "failed"))
 	for _, name := range slices.Sorted(maps.Keys(st.Lookups.Replies)) {
@@ -66,7 +66,7 @@ func (s *screen) status(st status.Status) {
 	if m := st.MTASTS; m == nil {
 		add("mta-sts", "off")
 	} else {
-		kept := yesNo(m.Persistent, "kept across restarts", "lost with a restart")
+		kept := text.Either(m.Persistent, "kept across restarts", "lost with a restart")
 		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept, counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
@@ -80,7 +80,7 @@ func (s *screen) status(st status.Status) {
 			number(p.Missing), number(p.Held), number(p.Vanished))
 	}
 	if f := st.Fleet; f != nil {
-		add("fleet", "%s, %s%s", yesNo(f.Up, "available", "unavailable"),
+		add("fleet", "%s, %s%s", text.Either(f.Up, "available", "unavailable"),
 			cmp.Or(event("last exchange", f.LastSuccess), "no exchange since the start"), part(": ", f.Error))
 		add("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
 		add("", "ignored: %s", counts(f.Ignored, "stale", "mac"))

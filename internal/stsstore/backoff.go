@@ -46,7 +46,7 @@ func (f failures) holds(domain, id string, now time.Time) *mtasts.Error {
 }
 
 // add remembers that a policy could not be fetched, and returns when the fetches for the domain began to fail. With a
-// live policy, the next attempt comes well before that policy ends.
+// live policy, the next attempt comes within a quarter of its remaining time, or within a minute if that is more.
 func (f failures) add(w want, err *mtasts.Error, now time.Time) (first time.Time) {
 	f.Lock()
 	defer f.Unlock()

@@ -80,3 +80,11 @@ func (p Palette) Paint(style Style, s string) string {
 	}
 	return "\x1b[" + string(style) + "m" + s + "\x1b[0m"
 }
+
+// Either returns yes if the condition holds, and otherwise no.
+func Either[T any](holds bool, yes, no T) T {
+	if holds {
+		return yes
+	}
+	return no
+}

@@ -70,9 +70,9 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	require.NoError(t, l.end())
 }
 
-// hungManager is a service manager that hangs: its socket takes no more messages until the test ends.
-// The function that it returns ends the manager, and waits until the notifications of a daemon that still wait have
-// failed: they must not reach the manager of another test.
+// hungManager starts a service manager that hangs: its socket takes no more messages. The function that it returns ends
+// the manager, and waits until the notifications of a daemon that still wait have failed: they must not reach the
+// manager of another test.
 func hungManager(t *testing.T) (end func(*Daemon)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")

@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/text"
 )
 
 const namespace = "policyd"
@@ -75,7 +76,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 // Lookup returns a function that observes answers of that kind, for lookup.Sources.Observe. The function does not block
 // and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	durations := m.durations.WithLabelValues(k.Map, map[bool]string{false: "no", true: "yes"}[k.Cached])
+	durations := m.durations.WithLabelValues(k.Map, text.Either(k.Cached, "yes", "no"))
 	if k.Source == "" {
 		return func(took time.Duration) { durations.Observe(took.Seconds()) }
 	}

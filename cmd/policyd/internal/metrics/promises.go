@@ -7,6 +7,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/fleet"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // collectPromises sends the metrics of the remembered promises, and of the fleet that shares them.
@@ -18,7 +19,7 @@ func collectPromises(ch chan<- prometheus.Metric, st status.Status) {
 	number(ch, "promises_held", "Domains whose mail waits because their promise is missing.", promises.Held)
 	number(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
 	number(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
-		map[bool]int{true: 1}[st.Fleet == nil || shared.Up])
+		text.Either(st.Fleet == nil || shared.Up, 1, 0))
 	records := map[string]uint64{"sent": shared.Sent, "merged": shared.Merged}
 	for reason, n := range shared.Ignored {
 		records[string(reason)] = n

@@ -10,6 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // Describe implements prometheus.Collector. It sends nothing: at registration the daemon has no status yet.
@@ -17,7 +18,7 @@ func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector, for the metrics that are read from a status.Status when Prometheus asks.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	st, one := m.state(), map[bool]int{true: 1}
+	st := m.state()
 	build := prometheus.Labels{"version": st.Version, "goversion": st.Go}
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_build_info",
 		"Version of policyd and of Go; always 1.", nil, build), prometheus.GaugeValue, 1)
@@ -42,7 +43,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	by(ch, "dns_answers_total", "Answers of the DNS servers by security status.", "status", st.Cache.Answers,
 		"secure", "insecure", "bogus", "failed")
 	number(ch, "resolver_validating", "1 if the resolver is trusted and has passed the self-test.",
-		one[st.Resolver.Validating])
+		text.Either(st.Resolver.Validating, 1, 0))
 
 	// A part that is switched off has no status, and its metrics are zero.
 	probes, sts := cmp.Or(st.Probes, &probe.Stats{}), cmp.Or(st.MTASTS, &stsstore.Stats{})
@@ -53,12 +54,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	by(ch, "probe_hosts", "Hosts that promise implicit TLS by what probes have found.", "state", probes.Hosts,
 		"open", "closed", "unknown")
 	number(ch, "probe_egress_filtered", "1 if the port of implicit TLS appears to be blocked on our side.",
-		one[probes.EgressFiltered])
+		text.Either(probes.EgressFiltered, 1, 0))
 	by(ch, "sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result",
 		sts.Results, "ok", string(mtasts.FetchError), string(mtasts.PolicyInvalid), string(mtasts.WebPKIInvalid))
 	number(ch, "sts_policies", "MTA-STS policies in the store.", sts.Policies)
 	number(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.",
-		one[!sts.Blocked.IsZero()])
+		text.Either(!sts.Blocked.IsZero(), 1, 0))
 	collectPromises(ch, st)
 
 	number(ch, "connections_open", "Socketmap connections that are open.", st.Connections.Open)
@@ -71,7 +72,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		st.Connections.Errors, "malformed", "stalled", "write", "accept", "unknown-map")
 	number(ch, "panics_total", "Lookups that ended in an internal error.", st.Lookups.Panics)
 	read := cmp.Or(st.Reload, &status.Reload{At: st.Started, OK: true})
-	number(ch, "config_reload_success", "1 unless the last reload of the settings failed.", one[read.OK])
+	number(ch, "config_reload_success", "1 unless the last reload of the settings failed.", text.Either(read.OK, 1, 0))
 	number(ch, "config_reload_timestamp_seconds", "When the settings were last read, at the start or by a reload.",
 		read.At.Unix())
 }
