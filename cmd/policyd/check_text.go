@@ -66,7 +66,7 @@ func rrsetWords(r *report.Report) string {
 		return "failed: " + r.RRset.Error
 	}
 	words := r.DNSSEC + map[string]string{
-		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), text.Either(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
+		"found":    fmt.Sprintf(", %d host%s, TTL %d", len(r.MX), wordsIf(len(r.MX) != 1, "s"), r.RRset.TTL),
 		"implicit": ", none: the domain is its own mail host",
 		"null":     ", null MX: the domain accepts no mail",
 		"nxdomain": ", the domain does not exist",

@@ -35,8 +35,7 @@ func suggestion(cmd *cobra.Command, message string) string {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	_, quoted, _ := strings.Cut(message, `"`)
-	word, _, _ := strings.Cut(quoted, `"`)
+	word := strings.Split(message+`""`, `"`)[1]
 	if flag, unknown := strings.CutPrefix(message, "unknown flag: "); unknown {
 		word = flag
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
