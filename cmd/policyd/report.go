@@ -81,8 +81,8 @@ func (s *screen) waiting(r report.Report) {
 	const shown = 50
 	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
 		s.linef("  %s", text.Printable(w.Nexthop))
-		s.paragraph("    ", text.Either(w.Still, "still", "no longer")+fmt.Sprintf(", %s of %s lookups, last %s ago: %s",
-			number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
+		s.paragraph("    ", text.Either(w.Still, "still", "no longer")+", "+number(w.Waits)+" of "+number(w.Lookups)+
+			" lookups, last "+span(r.Until.Sub(w.LastWait))+" ago: "+w.Reason)
 	}
 	if len(r.Waiting) > shown {
 		s.linef("  … more of them: policyd report --json")
